@@ -1,0 +1,1 @@
+"""The measured system: what the references beside it do as well."""

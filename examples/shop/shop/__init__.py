@@ -1,0 +1,1 @@
+"""The shop: a system of two services, each made of one domain package."""

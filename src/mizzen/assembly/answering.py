@@ -1,0 +1,69 @@
+"""What an exception becomes on the wire: problem+json that says what is wrong and leaks nothing."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+import msgspec
+
+from mizzen.words.errors import PROBLEM_TYPE, Answer, CallError, PeerError, Problem
+from mizzen.words.message import Headers, Request, Response
+from mizzen.words.outcome import REJECTED, SHOULD_RETRY, classify
+
+log = logging.getLogger("mizzen.server")
+_encode = msgspec.json.Encoder().encode
+
+
+def problem_response(problem: Problem) -> Response:
+    """A problem as the answer it stands for."""
+    return Response(problem.status, _encode(problem), headers=Headers.of([(b"content-type", PROBLEM_TYPE.encode())]))
+
+
+def refusal(status: int, detail: str, trace_id: str) -> Response:
+    """An answer given without a handler."""
+    return problem_response(Problem("about:blank", HTTPStatus(status).phrase, status, detail, trace_id))
+
+
+def rejection(reason: str, detail: str, trace_id: str, *, status: int = 503) -> Response:
+    """An answer given before any work; ``reason`` tells a Mizzen caller where else to go."""
+    response = refusal(status, detail, trace_id)
+    response.headers.raw.append((REJECTED.encode(), reason.encode()))
+    if reason == "shed":
+        response.headers.raw.append((b"retry-after", b"0"))
+    return response
+
+
+def answer_for(request: Request, error: Exception) -> Response:
+    """The answer to a request whose handler raised."""
+    trace_id = request.context.trace_id if request.context else ""
+    fact = _fact(error)
+    if isinstance(fact, Answer):
+        response = problem_response(fact.problem(trace_id))
+        for name, value in fact.headers.items():
+            response.headers.set(name, value)
+        return response
+    if isinstance(fact, CallError):
+        return _for_call(fact, trace_id)
+    log.error("%s %s failed: %s", request.method, request.route or request.path, type(error).__name__, exc_info=error)
+    return refusal(500, "an unexpected error; the trace id finds it in the log", trace_id)
+
+
+def _for_call(error: CallError, trace_id: str) -> Response:
+    outcome = error.outcome or classify(Request("", ""), error)
+    response = refusal(outcome.status, f"{error.peer or 'a dependency'} is unavailable: {error.detail}", trace_id)
+    # This tier has retried already: a caller that retried again would multiply the load of an outage.
+    response.headers.raw.append((SHOULD_RETRY.encode(), b"false"))
+    if outcome.throttled and isinstance(error, PeerError) and "retry-after" in error.headers:
+        response.headers.set("retry-after", error.headers["retry-after"])
+    return response
+
+
+def _fact(error: BaseException) -> BaseException:
+    """The one fact inside a group: a handler that calls two peers in a TaskGroup fails with a group of one or two."""
+    while isinstance(error, BaseExceptionGroup):
+        facts = [each for each in error.exceptions if isinstance(_fact(each), Answer | CallError)]
+        if len(facts) != len(error.exceptions):
+            return error
+        error = facts[0]
+    return error

@@ -1,0 +1,217 @@
+"""Client: the handle through which a service calls another one, by name, with typed answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+from mizzen.rules.retry import RETRIES
+from mizzen.rules.timeouts import CALL_TIMEOUT
+from mizzen.words.errors import PROBLEM_TYPE, CallError, PeerError, Problem
+from mizzen.words.message import Call, Headers, Request, Response
+from mizzen.words.outcome import MISFIT, OK, Classifier
+
+from .target import Target, encode_query
+from .verbs import Verbs
+
+
+class _Raise:
+    """The default of ``absent``: a 404 is an error like any other."""
+
+    def __repr__(self) -> str:
+        return "raise PeerError"
+
+
+RAISE = _Raise()
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that are sent again without being asked; PUT and DELETE only with ``idempotent=True`` or a key."""
+IDEMPOTENCY_KEY = "idempotency-key"
+
+
+class Line(Protocol):
+    """A connected client's way to its peer: the compiled stack, and the time it allows."""
+
+    timeout: float
+    explain: bool
+
+    async def send(self, request: Request, call: Call) -> Response: ...
+    def begin(self, *, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call: ...
+
+
+class Client(Verbs):
+    """Calls a service by name: pooled, timed, retried where that is safe, behind a breaker."""
+
+    def __init__(
+        self, name: str, *, required: bool, timeout: float | None, retries: int | None, classify: Classifier
+    ) -> None:
+        self.name = name
+        self.required = required
+        self.timeout = timeout
+        self.retries = retries
+        self.classify = classify
+        self.line: Line | None = None
+        """Set while the service runs."""
+        self._targets: dict[str, Target] = {}
+        self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+    async def call(  # type: ignore[override]  # the verbs hand on what they took, by these names
+        self,
+        method: str,
+        template: str,
+        *,
+        path: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        into: Any = None,
+        absent: Any = RAISE,
+        statuses: Collection[int] = (),
+        timeout: float | None = None,
+        idempotent: bool | None = None,
+    ) -> Any:
+        """Call the peer and return its answer: an ``into`` when given, else the :class:`Response`.
+
+        ``path`` fills the template, ``query`` is encoded (lists repeat, None is left out), ``body`` is JSON unless
+        it is bytes or an async iterator. ``absent`` is returned for a 404. ``statuses`` are expected besides 2xx
+        and returned as :class:`Response`. ``timeout`` in seconds. Raises a :class:`CallError`.
+        """
+        declared = frozenset(statuses) if absent is RAISE else frozenset((*statuses, 404))
+        request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
+        line = self._connected()
+        response = await line.send(request, call)
+        if call.outcome is not OK:
+            raise await self._failed(request, response)
+        if response.status == 404 and absent is not RAISE:
+            return absent
+        if into is None or response.status in declared:
+            return response
+        return self._decode(request, response, into)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        template: str,
+        *,
+        path: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        statuses: Collection[int] = (),
+        timeout: float | None = None,
+        idempotent: bool | None = None,
+    ) -> AsyncIterator[Response]:
+        """Call the peer and read its answer as it arrives: ``response.body`` is then an async iterator of bytes.
+
+        ``timeout`` in seconds is until the head of the answer. Raises a :class:`CallError`.
+        """
+        declared = frozenset(statuses)
+        request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
+        request.stream = True
+        response = await self._connected().send(request, call)
+        try:
+            if call.outcome is not OK:
+                raise await self._failed(request, response)
+            yield response
+        finally:
+            await response.close()
+
+    def settings(self) -> dict[str, Any]:
+        """What this client was declared with."""
+        return {
+            "timeout": CALL_TIMEOUT if self.timeout is None else self.timeout,
+            "retries": RETRIES if self.retries is None else self.retries,
+        }
+
+    def _connected(self) -> Line:
+        if self.line is None:
+            raise RuntimeError(f"the client {self.name!r} is not connected: its service is not running")
+        return self.line
+
+    def _request(
+        self,
+        method: str,
+        template: str,
+        path: Mapping[str, Any] | None,
+        query: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        body: Any,
+        declared: frozenset[int],
+        timeout: float | None,
+        idempotent: bool | None,
+    ) -> tuple[Request, Call]:
+        target = self._targets.get(template)
+        if target is None:
+            target = self._targets[template] = Target(template)
+        fields = Headers(headers or ())
+        request = Request(method, target.fill(path), query=encode_query(query), headers=fields, peer=self.name)
+        request.route = template
+        if body is not None:
+            _set_body(request, body)
+        if idempotent is None:
+            idempotent = method in IDEMPOTENT or IDEMPOTENCY_KEY in fields
+        line = self._connected()
+        call = line.begin(idempotent=idempotent, timeout=line.timeout if timeout is None else timeout, declared=declared)
+        request.call = call
+        return request, call
+
+    def _decode(self, request: Request, response: Response, into: Any) -> Any:
+        if hasattr(into, "model_validate_json"):  # a pydantic model
+            decode = into.model_validate_json
+        else:
+            decoder = self._decoders.get(into)
+            if decoder is None:
+                decoder = self._decoders[into] = msgspec.json.Decoder(into)
+            decode = decoder.decode
+        try:
+            return decode(response.body)
+        except ValueError as error:  # msgspec's and pydantic's errors are ValueErrors
+            name = getattr(into, "__name__", str(into))
+            misfit = PeerError(
+                f"{self.name} answered {request.method} {request.route} with a body that is not a {name}: {error}",
+                peer=self.name,
+                status=response.status,
+                body=response.body,
+            )
+            misfit.outcome = MISFIT
+            raise misfit from error
+
+    async def _failed(self, request: Request, response: Response) -> CallError:
+        body = await response.read()
+        problem = None
+        if (response.headers.get("content-type") or "").startswith(PROBLEM_TYPE):
+            try:
+                problem = msgspec.json.decode(body, type=Problem)
+            except msgspec.DecodeError:  # it said problem+json and is not: the status has to do
+                problem = None
+        said = f": {problem.detail or problem.title}" if problem and (problem.detail or problem.title) else ""
+        error = PeerError(
+            f"{self.name} answered {response.status} to {request.method} {request.route}{said}",
+            peer=self.name,
+            status=response.status,
+            problem=problem,
+            headers=dict(response.headers),
+            body=body,
+        )
+        error.outcome = request.call.outcome if request.call is not None else None
+        return error
+
+    def __repr__(self) -> str:
+        return f"<Client {self.name}{'' if self.line else ', not connected'}>"
+
+
+def _set_body(request: Request, body: Any) -> None:
+    if isinstance(body, bytes | bytearray):
+        request.body = bytes(body)
+        return
+    if hasattr(body, "__aiter__"):
+        request.body = body
+        return
+    request.body = (
+        body.model_dump_json().encode() if hasattr(body, "model_dump_json") else msgspec.json.encode(body)
+    )
+    if "content-type" not in request.headers:
+        request.headers.add("content-type", "application/json")

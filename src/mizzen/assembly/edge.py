@@ -1,0 +1,193 @@
+"""The server's edge: context, deadline, admission, routing, metrics, access log and error mapping in one frame.
+
+It is fused because each request pays for every frame; what only changes control flow stays a layer of the route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from mizzen.rules.limit import Limit
+from mizzen.rules.router import Route, Table
+from mizzen.words.clock import Clock, format_duration
+from mizzen.words.context import Context, enter, receive
+from mizzen.words.errors import Answer, DeadlinePassed, NotFound
+from mizzen.words.handler import Handler
+from mizzen.words.message import Request, Response
+from mizzen.words.outcome import REJECTED
+
+from .answering import answer_for, refusal, rejection
+
+UNMATCHED = "unmatched"
+"""The route of whatever no route matches: no label ever carries a raw path."""
+GRACE = 0.005
+"""Seconds that the handler's timer lets pass after the deadline, so that a call that runs into the same deadline
+is settled by its own timer first and counted for what it is."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_REJECTED = REJECTED.encode()
+
+log = logging.getLogger("mizzen.server")
+
+
+class Leaf(NamedTuple):
+    """What a matched route leads to."""
+
+    route: Route
+    handler: Handler
+    streams: bool
+    timeout: float
+    probe: bool
+    """A question of the platform: answered in every state and never shed."""
+
+
+class Observer(Protocol):
+    """Told of every answer, once, when its last byte was handed over."""
+
+    def __call__(self, request: Request, method: str, route: str, status: int, seconds: float, sent: int) -> None: ...
+
+
+class Edge:
+    """Answers every request of one service; the protocol calls it in the request's own task."""
+
+    def __init__(
+        self,
+        table: Table[Leaf],
+        *,
+        limit: Limit,
+        max_body: int,
+        clock: Clock,
+        observe: Observer,
+        refusing: Callable[[], str | None],
+    ) -> None:
+        self.table = table
+        self.limit = limit
+        self.clock = clock
+        self._max_body = max_body
+        self._observe = observe
+        self._refusing = refusing
+        """The state that refuses requests, ``starting`` or ``draining``; None while they are served."""
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request, whatever happens; only the cancellation of its task passes through."""
+        request.started = now = self.clock()
+        context = request.context
+        if context is None:
+            context = request.context = receive(request.headers, clock=self.clock, now=now)
+        enter(context)
+        timer: asyncio.TimerHandle | None = None
+        expired = False
+        try:
+            found = self.table.match(request.method, request.path)
+            if found is None:
+                response = self._turned_away(context) or self._unmatched(request)
+            else:
+                leaf, request.params = found
+                request.route = leaf.route.template
+                refused = None if leaf.probe else self._refuse(request, context, now)
+                if refused is not None:
+                    response = refused
+                else:
+                    ends = now + leaf.timeout
+                    if context.deadline is None or ends < context.deadline:
+                        context.deadline = ends
+                    task = asyncio.current_task()
+
+                    def expire() -> None:
+                        nonlocal expired
+                        expired = True
+                        if task is not None:
+                            task.cancel()
+
+                    timer = asyncio.get_running_loop().call_later(context.deadline - now + GRACE, expire)
+                    response = await leaf.handler(request)
+                    self._strip(response)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            # The count tells our own cancellation from one that came from outside at the same time.
+            if not expired or task is None or task.uncancel() > 0:
+                raise
+            limit = format_duration(self.clock() - now)
+            response = answer_for(request, DeadlinePassed(f"no answer within the request's deadline ({limit})"))
+        except Exception as error:  # the edge is where every failure of a handler becomes an answer
+            response = answer_for(request, error)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        response.headers.raw.append((b"x-trace-id", context.trace_id.encode()))
+        return response
+
+    def refuse(self, status: int, detail: str, request: Request | None) -> Response:
+        """Answer for the protocol, which found that a request cannot be read."""
+        context = request.context if request is not None and request.context else Context(clock=self.clock)
+        if request is not None:
+            request.context = context
+        response = refusal(status, detail, context.trace_id)
+        response.headers.raw.append((b"x-trace-id", context.trace_id.encode()))
+        return response
+
+    def sent(self, request: Request, response: Response | None, sent: int) -> None:
+        """Settle a request whose answer is out, or whose caller went away (no response: counted as 499, as nginx does)."""
+        if request.admitted:
+            request.admitted = False
+            self.limit.leave()
+        if request.context is None:
+            request.context = Context(clock=self.clock)
+        seconds = self.clock() - request.started if request.started else 0.0
+        method = request.method if request.method in _METHODS else "_OTHER"
+        self._observe(request, method, request.route or UNMATCHED, response.status if response else 499, seconds, sent)
+
+    def streams(self, request: Request) -> bool:
+        """Whether the route takes its body as it arrives."""
+        leaf = self._leaf(request)
+        return leaf is not None and leaf.streams
+
+    def max_body(self, request: Request) -> int:
+        """The most bytes of body that the request's route reads."""
+        leaf = self._leaf(request)
+        return self._max_body if leaf is None or leaf.route.max_body is None else leaf.route.max_body
+
+    def _leaf(self, request: Request) -> Leaf | None:
+        try:
+            found = self.table.match(request.method, request.path)
+        except Answer:
+            return None
+        return None if found is None else found[0]
+
+    def _turned_away(self, context: Context) -> Response | None:
+        state = self._refusing()
+        return None if state is None else rejection(state, f"this instance is {state}", context.trace_id)
+
+    def _refuse(self, request: Request, context: Context, now: float) -> Response | None:
+        turned_away = self._turned_away(context)
+        if turned_away is not None:
+            return turned_away
+        if not self.limit.enter():
+            detail = f"{self.limit.maximum} requests are in flight here already"
+            return rejection("shed", detail, context.trace_id)
+        request.admitted = True
+        if context.deadline is not None and context.deadline <= now:
+            return rejection("expired", "the caller's deadline had passed on arrival", context.trace_id, status=504)
+        return None
+
+    def _unmatched(self, request: Request) -> Response:
+        allowed = self.table.methods(request.path)
+        if not allowed:
+            return answer_for(request, NotFound(f"no such path: {request.path[:200]}"))
+        headers = {"allow": ", ".join(allowed)}
+        if request.method == "OPTIONS":
+            return Response(204, headers=headers)
+        detail = f"{request.path[:200]} has {headers['allow']}, not {request.method}"
+        response = refusal(405, detail, request.context.trace_id if request.context else "")
+        response.headers.set("allow", headers["allow"])
+        return response
+
+    def _strip(self, response: Response) -> None:
+        for name, _ in response.headers.raw:
+            if name == _REJECTED:  # only the server itself may say so: a caller would send the request again
+                response.headers.remove(REJECTED)
+                return
+
+

@@ -1,0 +1,267 @@
+"""Peers: for each client of a service its stack, its endpoints and the watch that keeps them true."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mizzen.edges.http import Pool, PoolLimits
+from mizzen.rules import events
+from mizzen.rules.balance import Balancer, Endpoint, picking
+from mizzen.rules.breaker import Breaker, breaking, count_outcomes
+from mizzen.rules.config import ClientConfig
+from mizzen.rules.discovery import Back, Changed, EndpointStore, Held, Instance, Lost, Resolver, StoreEvent
+from mizzen.rules.retry import Budget, retry
+from mizzen.rules.timeouts import attempt, deadline
+from mizzen.words.clock import Clock, Random
+from mizzen.words.context import Context, current, send
+from mizzen.words.errors import CallError, Unavailable
+from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
+from mizzen.words.message import Call, Request, Response
+from mizzen.words.outcome import CANCELLED, Outcome, classify
+
+from .client import Client
+from .network import Network
+from .observing import Telemetry
+
+FIRST_SNAPSHOT = 5.0
+"""Seconds that a start waits for discovery's first word on a peer; after that calls fail fast until it comes."""
+
+
+class Peer:
+    """A connected client's way to the service it names."""
+
+    def __init__(
+        self,
+        client: Client,
+        config: ClientConfig,
+        resolver: Resolver,
+        *,
+        backend: str,
+        network: Network,
+        telemetry: Telemetry,
+        clock: Clock,
+        random: Random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tls: ssl.SSLContext | None = None,
+        affects: tuple[str, ...] = (),
+    ) -> None:
+        self.name = client.name
+        self.required = client.required if config.required is None else config.required
+        self.timeout = config.timeout
+        self.backend = backend
+        self.explain = False
+        self.failed_calls = 0
+        self.clock = clock
+        self._emit = telemetry.emit
+        self._telemetry = telemetry
+        self._resolver = resolver
+        self._network = network
+        self._tls = tls
+        self._sleep = sleep
+        self._affects = affects
+        self._known = asyncio.Event()
+        self._watch: list[asyncio.Task[None]] = []
+        self.budget = Budget()
+        self.breaker = Breaker(
+            failures=config.breaker.failures, cooldown=config.breaker.cooldown, on_change=self._breaker_changed
+        )
+        self.balancer = Balancer(
+            self._open_pool,
+            clock=clock,
+            random=random,
+            peer=self.name,
+            detail=self._missing,
+            on_eject=self._ejected,
+            on_readmit=self._readmitted,
+        )
+        self.store = EndpointStore(self.name, clock=clock, on_change=self._changed, on_event=self._told)
+        self.stack = Stack(
+            CLIENT_ORDER,
+            [
+                ("edge", self._edge),
+                ("deadline", deadline(clock)),
+                ("breaker", breaking(self.breaker, peer=self.name, clock=clock)),
+                (
+                    "retry",
+                    retry(
+                        self.budget,
+                        retries=config.retries,
+                        clock=clock,
+                        sleep=sleep,
+                        random=random,
+                        on_retry=self._retried,
+                        on_exhausted=self._exhausted,
+                    ),
+                ),
+                ("hedge", None),
+                ("pick", picking(self.balancer, clock=clock, observe=telemetry.attempt)),
+                ("attempt", attempt(client.classify, clock)),
+            ],
+            self._dispatch,
+        )
+        telemetry.peer(self)
+
+    # -- the call ----------------------------------------------------------------------------------------------
+
+    def begin(self, *, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call:
+        """The record of a call that begins now, ended by its timeout or by the deadline of the work it is for."""
+        now = self.clock()
+        ends, inherited = now + timeout, False
+        context = current()
+        if context is not None and context.deadline is not None and context.deadline < ends:
+            ends, inherited = context.deadline, True
+        call = Call(
+            idempotent=idempotent, timeout=timeout, started=now, deadline=ends, inherited=inherited, declared=declared
+        )
+        if self.explain:
+            call.notes = []
+        return call
+
+    async def send(self, request: Request, call: Call) -> Response:
+        """Send one call through the whole stack; raises a :class:`CallError` that knows what it means."""
+        return await self.stack.handler(request)
+
+    def _edge(self, inner: Handler) -> Handler:
+        clock, observe, name = self.clock, self._telemetry.call, self.name
+
+        async def edge(request: Request) -> Response:
+            call = request.call
+            if call is None:
+                raise TypeError("a request without a call cannot go through a client's stack")
+            context = current()
+            request.context = context = Context(clock=clock) if context is None else context.child()
+            send(context, request.headers, left=0.0)
+            outcome: Outcome = CANCELLED
+            try:
+                response = await inner(request)
+                outcome = call.outcome or classify(request, response)
+                return response
+            except CallError as error:
+                error.peer = error.peer or name
+                error.outcome = outcome = error.outcome or classify(request, error)
+                call.outcome = outcome
+                raise
+            finally:
+                if outcome.breaker.value == "failure" or outcome.status == 503:
+                    self.failed_calls += 1
+                observe(name, outcome.name, clock() - call.started)
+
+        return edge
+
+    def _dispatch(self, request: Request) -> Awaitable[Response]:
+        call = request.call
+        if call is None or call.endpoint is None:
+            raise TypeError("a request reaches a connection pool through the pick alone")
+        # The edge put the timeout header last, so that each attempt can say what it is given.
+        left = call.allowance(self.clock())
+        request.headers.raw[-1] = (b"x-request-timeout-ms", b"%d" % max(1, int(left * 1000)))
+        answer: Awaitable[Response] = call.endpoint.send(request)
+        return answer
+
+    # -- endpoints ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Watch the peer's instances from now on."""
+        loop = asyncio.get_running_loop()
+        self._watch = [
+            loop.create_task(self._resolver.watch(self.name, self.store), name=f"watch-{self.name}"),
+            loop.create_task(self._tick(), name=f"hold-{self.name}"),
+        ]
+
+    async def known(self, limit: float = FIRST_SNAPSHOT) -> bool:
+        """Wait for discovery's first word on this peer, at most ``limit`` seconds."""
+        try:
+            async with asyncio.timeout(limit):
+                await self._known.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """End the watch and close every connection that is idle; busy ones close when done."""
+        for task in self._watch:
+            task.cancel()
+        if self._watch:
+            await asyncio.wait(self._watch)
+        self.balancer.close()
+
+    def check(self) -> None:
+        """Raise when a call could not be made just now."""
+        if self.breaker.state == "open":
+            failed = count_outcomes(self.breaker.names)
+            raise Unavailable(f"the breaker is open: {failed}, next trial in {self.breaker.retry_after(self.clock()):.0f}s")
+        if not self.balancer.endpoints:
+            raise Unavailable(self._missing())
+
+    def describe(self) -> dict[str, Any]:
+        """Everything known about this peer, for people and tools."""
+        return {
+            "peer": self.name,
+            "discovery": self.backend,
+            "stack": self.stack.describe(),
+            "breaker": self.breaker.describe(),
+            "budget": self.budget.describe(),
+            "balancer": self.balancer.describe(),
+            "store": self.store.describe(),
+        }
+
+    async def _tick(self) -> None:
+        while True:
+            due = self.store.tick(self.clock())
+            await self._sleep(1.0 if due is None else max(0.05, min(due, 1.0)))
+
+    def _open_pool(self, instance: Instance) -> Pool:
+        tls = None
+        if instance.scheme == "https":
+            tls = self._tls or ssl.create_default_context()
+        limits = PoolLimits()
+        return Pool(
+            instance.host,
+            instance.port,
+            tls=tls,
+            connect=self._network.connect,
+            limits=limits,
+            clock=self.clock,
+            peer=self.name,
+        )
+
+    def _changed(self, instances: tuple[Instance, ...]) -> None:
+        self.balancer.update(instances)
+        self._known.set()
+
+    def _missing(self) -> str:
+        age = self.store.age(self.clock())
+        known = "it has not answered yet" if age is None else f"its last word is {age:.0f}s old"
+        return f"no instance of {self.name} in {self.backend}: {known}"
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def _breaker_changed(self, change: Any) -> None:
+        self._emit(events.breaker_changed(self.name, change, self._affects))
+
+    def _ejected(self, endpoint: Endpoint, seconds: float) -> None:
+        self._emit(events.Ejected(self.name, endpoint.instance.id, endpoint.failures, seconds))
+
+    def _readmitted(self, endpoint: Endpoint) -> None:
+        self._emit(events.Readmitted(self.name, endpoint.instance.id))
+
+    def _told(self, event: StoreEvent) -> None:
+        match event:
+            case Changed():
+                self._emit(events.SnapshotChanged(self.name, event.added, event.removed, event.total))
+            case Held():
+                self._emit(events.SnapshotHeld(self.name, event.known, event.offered, event.seconds))
+            case Lost():
+                error = f"{type(event.error).__name__}: {event.error}"
+                self._emit(events.RegistryLost(self.backend, 0.0, {self.name: event.serving}, error))
+            case Back():
+                self._emit(events.RegistryBack(self.backend, event.seconds))
+
+    def _retried(self, request: Request, outcome: Outcome, attempts: int) -> None:
+        self._telemetry.retried(self.name, outcome.name)
+
+    def _exhausted(self, request: Request, outcome: Outcome) -> None:
+        self._emit(events.BudgetExhausted(self.name))

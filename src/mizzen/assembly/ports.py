@@ -1,0 +1,73 @@
+"""Ports: whether one is taken, and by whom, so that an error can name the culprit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+LONGEST = 80
+"""Characters of a command line that an error quotes: enough to recognise it."""
+_PROC = Path("/proc")
+_LISTENING = "0A"  # Linux, include/net/tcp_states.h: TCP_LISTEN
+
+
+def is_taken(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody listens on that port; a port of a closed connection that lingers in TIME_WAIT is free."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    # macOS lets one address of a port be bound while another process listens on all of them: ask it.
+    with socket.socket(family, socket.SOCK_STREAM) as caller:
+        caller.settimeout(0.2)
+        return caller.connect_ex((host, port)) == 0
+
+
+def describe_holder(port: int) -> str:
+    """Who listens on that TCP port: ``"pid 4711 (python -m mizzen run order)"``, or how to find out."""
+    inodes = set(_listening(port))
+    if inodes and (holder := _holder(inodes)):
+        return f"pid {holder} ({_command(holder)})"
+    if inodes:
+        return f"another user's process (sudo ss -ltnp sport = :{port} names it)"
+    tool = f"ss -ltnp sport = :{port}" if _PROC.is_dir() else f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
+    return f"another process ({tool} names it)"
+
+
+def _listening(port: int) -> Iterator[str]:
+    """Inodes of the sockets that listen on the port, by Linux's tables; none elsewhere."""
+    for table in ("net/tcp", "net/tcp6"):
+        with suppress(OSError):
+            for line in (_PROC / table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port:
+                    yield columns[9]
+
+
+def _holder(inodes: set[str]) -> int | None:
+    """The oldest process that has one of these sockets open, as far as we may look."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()):
+        with suppress(OSError):  # it ended meanwhile, or it is not ours to look at
+            for descriptor in (_PROC / str(process) / "fd").iterdir():
+                with suppress(OSError):
+                    if str(descriptor.readlink()) in wanted:
+                        return process
+    return None
+
+
+def _command(process: int) -> str:
+    try:
+        words = (_PROC / str(process) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return "gone meanwhile"
+    words[0] = os.path.basename(words[0])  # noqa: PTH119  # a command's first word need not be a path
+    text = " ".join(words).strip() or "unnamed"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

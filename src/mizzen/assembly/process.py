@@ -1,0 +1,155 @@
+"""Process: one service as ``mizzen run`` runs it, from its configuration to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+
+from mizzen.edges import telemetry as outlets
+from mizzen.rules.config import System
+from mizzen.rules.discovery import Instance
+from mizzen.words.clock import monotonic
+from mizzen.words.errors import StartError
+
+from .announce import Announcer
+from .client import Client
+from .drivers import Drivers, discover
+from .identity import advertised, instance_of
+from .load import load_service
+from .network import Network, SocketNetwork
+from .observing import Telemetry
+from .peers import Peer
+from .running import Running
+from .runtime import Runtime
+from .service import Service
+
+log = logging.getLogger("mizzen.runtime")
+
+
+async def run_process(
+    system: System, name: str, *, environ: Mapping[str, str], version: str, host: str | None = None, port: int | None = None
+) -> int:
+    """Run one service until it is told to stop; its exit code.
+
+    ``StartError`` when anything is wrong with the service or its configuration, before it serves.
+    """
+    config = system.service(name)
+    host, port = host or config.host, config.port if port is None else port
+    network = SocketNetwork()
+    drivers = Drivers(
+        system.discovery, url=discover(system.discovery, environ), network=network, clock=monotonic, random=random.random
+    )
+    home = drivers.registering()
+    address = advertised(
+        advertise=config.advertise,
+        host=host,
+        environ=environ,
+        registry_loopback=home.loopback,
+        towards=home.address,
+    )
+    instance = instance_of(name, address, port, instance_id=config.instance_id, version=version)
+    logs = outlets.install(
+        service=name, version=version, instance=instance.id, level=config.log.level, format=config.log.format
+    )
+    try:
+        logs.attach(asyncio.get_running_loop())
+        service = load_service(system, name)
+        logs.adopt()
+        if home.url == "none:":
+            log.warning("no registry: nothing announces %s (discovery.url is %s)", instance.id, system.discovery.url)
+        telemetry = Telemetry(name, version=version, logs=logs)
+        runtime = _assemble(service, system, instance, drivers, network, telemetry, host, port)
+        return await runtime.run()
+    finally:
+        drivers.close()
+        logs.close()
+
+
+def _assemble(
+    service: Service,
+    system: System,
+    instance: Instance,
+    drivers: Drivers,
+    network: Network,
+    telemetry: Telemetry,
+    host: str,
+    port: int,
+) -> Runtime:
+    config = system.service(service.name)
+    peers = {
+        peer: connect_peer(client, system, service.name, drivers, network=network, telemetry=telemetry)
+        for peer, client in service.clients.items()
+    }
+    running = Running(
+        service,
+        config,
+        peers=peers,
+        telemetry=telemetry,
+        about={"service": service.name, "version": instance.version, "instance": instance.id},
+    )
+    home = drivers.registering()
+
+    def announcer(bound: int) -> Announcer | None:
+        if home.registrar is None:
+            return None
+        return Announcer(
+            home.registrar,
+            instance if bound == instance.port else _at_port(instance, bound),
+            registry=home.url,
+            verdict=lambda: (running.health.verdict, running.health.note),
+            failed_calls=lambda: sum(peer.failed_calls for peer in peers.values()),
+            serving=lambda: {name: len(peer.store.instances) for name, peer in peers.items()},
+            emit=telemetry.emit,
+            clock=monotonic,
+            sleep=asyncio.sleep,
+            random=random.random,
+        )
+
+    return Runtime(
+        running,
+        network=network,
+        host=host,
+        port=port,
+        linger=config.stop.linger,
+        drain=config.stop.drain,
+        emit=telemetry.emit,
+        announcer=announcer,
+    )
+
+
+def connect_peer(
+    client: Client, system: System, name: str, drivers: Drivers, *, network: Network, telemetry: Telemetry
+) -> Peer:
+    """The way to one peer: by the client's own ``url`` where it has one, else by the system's discovery."""
+    settings = system.client(name, client.name, timeout=client.timeout, retries=client.retries)
+    backend = drivers.at(client.name, settings.url) if settings.url else drivers.resolving()
+    if backend.url == "none:":
+        raise StartError(
+            f"nothing can resolve the peer {client.name!r}: discovery is none:",
+            fix=f"set discovery.url (consul://…, static:…), or clients.{client.name}.url to the peer's address",
+        )
+    return Peer(
+        client,
+        settings,
+        backend.resolver,
+        backend=backend.url,
+        network=network,
+        telemetry=telemetry,
+        clock=monotonic,
+        random=random.random,
+    )
+
+
+def _at_port(instance: Instance, port: int) -> Instance:
+    """The same life once its port is known (``--port 0`` lets the system choose)."""
+    known = instance_of(instance.service, instance.host, port, instance_id=None, version=instance.version)
+    return Instance(
+        id=known.id if instance.id.endswith("-0") else instance.id,
+        service=instance.service,
+        host=instance.host,
+        port=port,
+        version=instance.version,
+        meta=instance.meta,
+    )

@@ -1,0 +1,86 @@
+"""The embedded registry as a server of its own: ``mizzen registry``, and inside ``mizzen dev``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from mizzen.edges.http import Limits, Pool, PoolLimits, Server
+from mizzen.edges.registry import Registry
+from mizzen.words.errors import StartError
+from mizzen.words.message import Request, Response
+
+from .answering import refusal
+from .identity import is_loopback
+from .network import Listener, Network, SocketNetwork
+
+PORT = 8599
+"""Not Consul's own 8500: a real agent on this machine must not be shadowed."""
+PROBE_TIMEOUT = 2.0
+"""Seconds for the answer to an HTTP check; Consul's default is 10, which is too long to be useful on loopback."""
+LONG_POLL = 660.0
+"""Seconds of keep-alive: blocking queries wait up to 10 minutes."""
+
+
+class RegistryServer:
+    """A running embedded registry."""
+
+    def __init__(self, registry: Registry, server: Server, listener: Listener, work: asyncio.Task[None]) -> None:
+        self.registry = registry
+        self.port = listener.port
+        self._server = server
+        self._listener = listener
+        self._work = work
+
+    async def close(self) -> None:
+        """Stop answering and forget everything."""
+        self._listener.close()
+        self._work.cancel()
+        await asyncio.wait({self._work})
+        await self._server.drain(0)
+
+
+async def open_registry(host: str, port: int, *, token: str | None = None, network: Network | None = None) -> RegistryServer:
+    """Start an embedded registry; ``StartError`` for an address that is not loopback without a token, or a taken port."""
+    if not is_loopback(host) and not token:
+        raise StartError(
+            f"the embedded registry would listen on {host} without a token: anyone could register there",
+            fix="keep 127.0.0.1, or give --token-file",
+        )
+    network = network or SocketNetwork()
+    loop = asyncio.get_running_loop()
+
+    async def probe(request: Request) -> Response:
+        name, _, number = (request.headers.get("host") or "").rpartition(":")
+        pool = Pool(
+            name.strip("[]"), int(number), tls=None, connect=network.connect, limits=PoolLimits(), clock=loop.time, peer=name
+        )
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                return await pool.send(request)
+        finally:
+            pool.close()
+
+    registry = Registry(clock=loop.time, wall=time.time, sleep=asyncio.sleep, probe=probe, token=token)
+    server = Server(
+        registry.handler,
+        limits=Limits(keep_alive=LONG_POLL),
+        clock=loop.time,
+        refuse=lambda status, detail, request: refusal(status, detail, ""),
+        sent=lambda request, response, sent: None,
+    )
+    listener = await network.listen(host, port, server.protocol)
+    return RegistryServer(registry, server, listener, loop.create_task(registry.run(), name="registry"))
+
+
+async def serve_registry(
+    host: str, port: int, *, token: str | None = None, ready: Callable[[int], None] = lambda port: None
+) -> None:
+    """Serve an embedded registry until cancelled; ``ready`` is told its port."""
+    running = await open_registry(host, port, token=token)
+    ready(running.port)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await running.close()

@@ -1,0 +1,186 @@
+"""Running: what a service is made of while it runs: opened things, connected peers, checks and the server's stack."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from mizzen.edges.http import Limits, Server
+from mizzen.rules.binding import Plan
+from mizzen.rules.config import ServiceConfig
+from mizzen.rules.events import CheckChanged, StepTaken
+from mizzen.rules.health import Check, Health
+from mizzen.rules.limit import Limit
+from mizzen.rules.router import Route, Table
+from mizzen.words.clock import Clock, monotonic
+from mizzen.words.handler import Handler
+
+from .edge import Edge, Leaf
+from .observing import Telemetry
+from .peers import FIRST_SNAPSHOT, Peer
+from .probes import Probes, State
+from .resources import Resources
+from .service import Service
+
+THREADS = 32
+"""Handlers without ``async`` that run at once; more wait their turn, so that they cannot exhaust the machine."""
+PEER_CHECK_EVERY = 1.0
+"""Seconds between looks at a peer's breaker and endpoints, which cost nothing."""
+
+
+class Running:
+    """The live parts of one service, opened by :meth:`start` and closed in reverse by :meth:`close`."""
+
+    def __init__(
+        self,
+        service: Service,
+        config: ServiceConfig,
+        *,
+        peers: Mapping[str, Peer],
+        telemetry: Telemetry,
+        about: dict[str, str],
+        clock: Clock = monotonic,
+        overrides: Mapping[type, Any] | None = None,
+    ) -> None:
+        self.service = service
+        self.config = config
+        self.peers = dict(peers)
+        self.state: Callable[[], State] = lambda: State.SERVING
+        self.on_verdict: Callable[[], None] = _nothing
+        self._plans = service.plans(list(overrides or ()))
+        self._emit = telemetry.emit
+        self._telemetry = telemetry
+        self._clock = clock
+        self._threads: ThreadPoolExecutor | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._resources = Resources(service.provided.values(), emit=telemetry.emit, clock=clock, overrides=overrides)
+        self.health = Health(clock=clock, sleep=asyncio.sleep, on_change=self._check_changed)
+        self._probes = Probes(
+            state=lambda: self.state(),
+            health=self.health,
+            waiting=self.waiting,
+            about=about,
+            metrics=telemetry.metrics,
+            discovery=lambda: {name: peer.store.describe() for name, peer in self.peers.items()},
+        )
+        self.edge = Edge(
+            Table(self._probe_leaves()),
+            limit=Limit(config.limits.in_flight),
+            max_body=config.limits.body,
+            clock=clock,
+            observe=telemetry.observe,
+            refusing=self.refusing,
+        )
+
+    def server(self) -> Server:
+        """The server that speaks HTTP for this service."""
+        limits = self.config.limits
+        server = Server(
+            self.edge.answer,
+            limits=Limits(
+                body=limits.body,
+                headers=limits.headers,
+                url=limits.url,
+                connections=limits.connections,
+                header_read=limits.header_read,
+                keep_alive=limits.keep_alive,
+                progress=limits.progress,
+            ),
+            clock=self._clock,
+            streams=self.edge.streams,
+            max_body=self.edge.max_body,
+            refuse=self.edge.refuse,
+            sent=self.edge.sent,
+        )
+        self._telemetry.active(lambda: server.in_flight)
+        return server
+
+    def refusing(self) -> str | None:
+        """The word for why requests are refused just now; None while they are served."""
+        state = self.state()
+        if state is State.STARTING:
+            return "starting"
+        return "draining" if state in (State.DRAINING, State.CLOSED) else None
+
+    async def start(self) -> None:
+        """Connect the peers, open everything provided in order, and wait until every required check has passed once."""
+        for name, peer in self.peers.items():
+            self.service.clients[name].line = peer
+            peer.start()
+        await self._resources.open()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="handler")
+        self.edge.table = Table(self._probe_leaves() + self._leaves())
+        started = self._clock()
+        await asyncio.gather(*(peer.known(FIRST_SNAPSHOT) for peer in self.peers.values()))
+        if self.peers:
+            self._emit(StepTaken("find peers", self._clock() - started, FIRST_SNAPSHOT))
+        self._add_checks()
+        self._background.append(asyncio.get_running_loop().create_task(self.health.run(), name="health"))
+        await self.health.passed()
+
+    def waiting(self) -> list[str]:
+        """What a start still waits for."""
+        if self._resources.waiting_for:
+            return [self._resources.waiting_for]
+        return list(self.health.waiting())
+
+    async def close(self) -> list[str]:
+        """Stop what runs in the background, then close everything in reverse; the names of what failed to."""
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+        failed = await self._resources.close()
+        for name, peer in self.peers.items():
+            await peer.stop()
+            self.service.clients[name].line = None
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        return failed
+
+    def describe(self) -> dict[str, Any]:
+        """Checks, limit and peers as they are now."""
+        return {
+            "service": self.service.name,
+            "health": self.health.report(),
+            "limit": self.edge.limit.describe(),
+            "peers": [peer.describe() for peer in self.peers.values()],
+        }
+
+    def _add_checks(self) -> None:
+        for name, function, required in self._resources.checks():
+            self.health.add(Check(name, function, required=required))
+        for own in self.service.checks:
+            self.health.add(Check(own.name, own.function, required=own.required))
+        for name, peer in self.peers.items():
+            self.health.add(Check(name, peer.check, required=peer.required, every=PEER_CHECK_EVERY, fall=1))
+
+    def _check_changed(self, name: str, ok: bool, required: bool, detail: str) -> None:
+        self._emit(CheckChanged(name, ok, required, detail))
+        self.on_verdict()
+
+    def _probe_leaves(self) -> list[tuple[Route, Leaf]]:
+        timeout = self.config.limits.handler
+        return [(route, Leaf(route, handler, False, timeout, True)) for route, handler in self._probes.routes()]
+
+    def _leaves(self) -> list[tuple[Route, Leaf]]:
+        return [(route, self._leaf(route, plan)) for route, plan in self._plans]
+
+    def _leaf(self, route: Route, plan: Plan) -> Leaf:
+        handler: Handler = plan.compile(self._resources.values, in_thread=self._in_thread)
+        for layer in reversed(route.layers):
+            handler = layer(handler)
+        timeout = self.config.limits.handler if route.timeout is None else route.timeout
+        return Leaf(route, handler, plan.streams_body, timeout, False)
+
+    def _in_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        context = contextvars.copy_context()
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(context.run, work))
+
+
+def _nothing() -> None:
+    """Nobody to tell."""

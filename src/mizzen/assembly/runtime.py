@@ -1,0 +1,197 @@
+"""Runtime: one service from bind to exit, through the states of its life, in an order that cannot lose requests.
+
+starting -> serving -> lingering -> draining -> closed. The socket is bound first, so that probes always get an
+answer, and it is closed only after the registry and every caller had time to notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from mizzen.edges.http import Server
+from mizzen.rules.events import Hook, StateChanged, StepTaken
+from mizzen.words.clock import Clock, monotonic
+
+from .announce import Announcer
+from .network import Listener, Network
+from .probes import State
+from .running import Running
+
+SLOW_START = 10.0
+"""Seconds after which a start that still waits says again what it waits for."""
+
+log = logging.getLogger("mizzen.runtime")
+
+
+class Runtime:
+    """Runs one service: owns its state, its signals and the order of its steps."""
+
+    def __init__(
+        self,
+        running: Running,
+        *,
+        network: Network,
+        host: str,
+        port: int,
+        linger: float,
+        drain: float,
+        emit: Hook,
+        announcer: Callable[[int], Announcer | None],
+        clock: Clock = monotonic,
+    ) -> None:
+        self.running = running
+        self.state = State.STARTING
+        self.port = port
+        self._network = network
+        self._host = host
+        self._linger = linger
+        self._drain = drain
+        self._emit = emit
+        self._make_announcer = announcer
+        self._clock = clock
+        self._entered = clock()
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+        self._announcer: Announcer | None = None
+        self._listener: Listener | None = None
+        running.state = lambda: self.state
+        running.on_verdict = self._verdict_changed
+        self.server: Server = running.server()
+
+    async def run(self, *, signals: bool = True, started: Callable[[], None] = lambda: None) -> int:
+        """Live from bind to exit; 0, or 1 when anything was cut off or could not start."""
+        self._listener = await self._network.listen(self._host, self.port, self.server.protocol)
+        self.port = self._listener.port
+        restore = self._take_signals() if signals else _nothing
+        self._emit(StateChanged(self.running.service.name, State.STARTING.value, f"bound {self._host}:{self.port}", 0.0))
+        try:
+            if await self._until_stop(self.running.start()):
+                started()
+                await self._serve()
+                return await self._shut_down()
+            return await self._close(0)
+        except BaseException:
+            await self._close(1)
+            raise
+        finally:
+            restore()
+
+    def stop(self, why: str = "stop") -> None:
+        """Ask for a graceful stop; asked again, leave out what is left of it."""
+        if self._stop.is_set():
+            log.warning("%s again: forced", why)
+            self._force.set()
+        else:
+            self._stop.set()
+            log.info("%s: stopping", why)
+
+    # -- steps -------------------------------------------------------------------------------------------------
+
+    async def _until_stop(self, work: Awaitable[None]) -> bool:
+        """Do the work of starting unless a stop comes first, which cancels it."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            while not task.done() and not self._stop.is_set():
+                await asyncio.wait({task, stop}, timeout=SLOW_START, return_when=asyncio.FIRST_COMPLETED)
+                if not task.done() and not self._stop.is_set():
+                    log.warning("still starting: waiting for %s", ", ".join(self.running.waiting()) or "nothing")
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+        if task.cancelled():
+            return False
+        task.result()
+        return not self._stop.is_set()
+
+    async def _serve(self) -> None:
+        self._enter(State.SERVING, "every required check passed")
+        self._announcer = self._make_announcer(self.port)
+        if self._announcer is not None:
+            self._announcer.start()
+        await self._stop.wait()
+
+    async def _shut_down(self) -> int:
+        if self._announcer is not None:
+            started = self._clock()
+            await self._announcer.withdraw()
+            self._emit(StepTaken("withdraw", self._clock() - started, 3.0, ""))
+        self._enter(State.LINGERING, "withdrawn" if self._announcer else "no registry to withdraw from")
+        self.server.linger()
+        await self._forced_or(self._linger)
+        self._enter(State.DRAINING, f"{self.server.in_flight} requests in flight")
+        self._stop_listening()
+        drain = asyncio.ensure_future(self.server.drain(self._drain))
+        force = asyncio.ensure_future(self._force.wait())
+        await asyncio.wait({drain, force}, return_when=asyncio.FIRST_COMPLETED)
+        force.cancel()
+        if not drain.done():
+            drain.cancel()
+            await asyncio.wait({drain})
+            cut = await self.server.drain(0)
+        else:
+            cut = drain.result()
+        if cut:
+            log.error("%d requests were cut off at the end of the drain", cut)
+        return await self._close(1 if cut else 0)
+
+    async def _close(self, code: int) -> int:
+        """Close what is open, in reverse; the socket last in a start that was cancelled."""
+        if self._announcer is not None and self.state is State.SERVING:
+            await self._announcer.withdraw()
+        self._stop_listening()
+        if self.server.connections:
+            await self.server.drain(0)
+        failed = await self.running.close()
+        if self.state is not State.CLOSED:
+            self._enter(State.CLOSED, f"{', '.join(failed)} did not close" if failed else "everything is closed")
+        return 1 if failed else code
+
+    async def _forced_or(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._force.wait()
+        except TimeoutError:
+            return
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    def _enter(self, state: State, why: str) -> None:
+        now = self._clock()
+        seconds, self._entered, self.state = now - self._entered, now, state
+        self._emit(StateChanged(self.running.service.name, state.value, why, seconds))
+
+    def _verdict_changed(self) -> None:
+        if self._announcer is not None:
+            self._announcer.verdict_changed()
+
+    def _take_signals(self) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, partial(self.stop, number.name))
+
+        def restore() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+        return restore
+
+    def describe(self) -> dict[str, Any]:
+        """The state of everything, for people and tools."""
+        return {"state": self.state.value, "port": self.port, **self.running.describe()}
+
+
+def _nothing() -> None:
+    """No signal handlers to restore."""

@@ -1,0 +1,160 @@
+"""Service: a declaration without I/O of what a service provides, calls and answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
+
+from mizzen.rules.binding import Plan, plan
+from mizzen.rules.router import Route, Router, Table
+from mizzen.words.errors import StartError
+from mizzen.words.handler import CLIENT_ORDER, SERVER_ORDER
+from mizzen.words.outcome import Classifier, classify
+
+from .client import Client
+
+Factory = Callable[[], AbstractAsyncContextManager[Any]]
+CheckFunction = Callable[[Any], Awaitable[None] | None]
+"""Looks at an opened thing and raises when it cannot be used."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class Provided(NamedTuple):
+    """A thing that handlers take by its type."""
+
+    type: type
+    value: Any
+    factory: Factory | None
+    check: CheckFunction | None
+    required: bool
+
+    @property
+    def name(self) -> str:
+        return self.type.__name__
+
+
+class OwnCheck(NamedTuple):
+    """A check of the service's own, beside those of provided things and peers."""
+
+    name: str
+    function: Callable[[], Awaitable[None] | None]
+    required: bool
+
+
+class Service:
+    """A named deployable, declared: the same object is run by a process, by a test's memory or under another server."""
+
+    def __init__(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise StartError(
+                f"{name!r} is not a service name",
+                fix='lower-case letters, digits and single dashes, such as "order" or "stock-keeper"',
+            )
+        self.name = name
+        self.router = Router()
+        self.provided: dict[type, Provided] = {}
+        self.clients: dict[str, Client] = {}
+        self.checks: list[OwnCheck] = []
+
+    def provide(
+        self, what: Any, factory: Factory | None = None, *, check: CheckFunction | None = None, required: bool = True
+    ) -> None:
+        """Offer a value, or a type with a factory (an async context manager), to every handler that asks for its type.
+
+        ``check`` looks at the opened thing for ``/health``; with ``required=False`` its failure is only reported.
+        """
+        if factory is None:
+            if isinstance(what, type):
+                raise StartError(
+                    f"{self.name} provides the type {what.__name__} without saying how it is made",
+                    fix=f"service.provide({what.__name__}, factory) with an async context manager, or give a value",
+                )
+            thing = Provided(type(what), what, None, check, required)
+        elif isinstance(what, type) and callable(factory):
+            thing = Provided(what, None, factory, check, required)
+        else:
+            raise StartError(
+                f"{self.name} provides {what!r} with a factory, but it is not a type",
+                fix="service.provide(SomeType, factory) or service.provide(value)",
+            )
+        if thing.type in self.provided:
+            raise StartError(f"{self.name} provides {thing.name} twice", fix="provide each type once")
+        self.provided[thing.type] = thing
+
+    def mount(self, register_handlers: Callable[[Router], None], *, prefix: str = "") -> None:
+        """Add a domain: its package's ``register_handlers`` is called with a router."""
+        self.router.mount(register_handlers, prefix=prefix)
+
+    def client(
+        self,
+        name: str,
+        *,
+        required: bool = False,
+        timeout: float | None = None,
+        retries: int | None = None,
+        classify: Classifier = classify,
+    ) -> Client:
+        """A handle on the service of that name, connected when this service starts.
+
+        A required peer is a required check of ``/health``, and is started first by ``mizzen dev``. ``timeout`` in
+        seconds and ``retries`` are defaults that ``[services.*.clients.*]`` in mizzen.toml overrides.
+        """
+        if name in self.clients:
+            raise StartError(f"{self.name} declares the client {name!r} twice", fix="declare it once and hand it on")
+        client = Client(name, required=required, timeout=timeout, retries=retries, classify=classify)
+        self.clients[name] = client
+        return client
+
+    def check(self, name: str, function: Callable[[], Awaitable[None] | None], *, required: bool = True) -> None:
+        """Add a check of ``/health`` that belongs to no provided thing; it raises to fail."""
+        self.checks.append(OwnCheck(name, function, required))
+
+    def plans(self, also: Collection[type] = ()) -> list[tuple[Route, Plan]]:
+        """Every route with its binding, all of them checked; ``StartError`` names what is wrong and where.
+
+        ``also`` are types that a test provides on top.
+        """
+        types = {*self.provided, *also}
+        try:
+            plans = [(route, plan(route, types)) for route in self.router.routes]
+            Table(plans)
+        except StartError as error:
+            error.what = f"{self.name} cannot start: {error.what}"
+            raise StartError(error.what, where=error.where, fix=error.fix) from None
+        return plans
+
+    def required_peers(self) -> list[str]:
+        """Names of the services that must be up before this one serves."""
+        return [name for name, client in self.clients.items() if client.required]
+
+    def describe(self) -> Mapping[str, Any]:
+        """Routes, stacks, clients and provided things, for people and tools."""
+        return {
+            "name": self.name,
+            "routes": [
+                {
+                    "method": route.method,
+                    "template": route.template,
+                    "handler": f"{route.function.__module__}.{route.function.__qualname__}",
+                    "where": route.where,
+                    "status": route.status,
+                }
+                for route in self.router.routes
+            ],
+            "stack": [{"layer": place.name, "why": place.why} for place in SERVER_ORDER],
+            "provided": [thing.name for thing in self.provided.values()],
+            "clients": {
+                name: {
+                    "stack": [{"layer": place.name, "why": place.why} for place in CLIENT_ORDER if place.name != "hedge"],
+                    "settings": client.settings(),
+                    "required": client.required,
+                }
+                for name, client in self.clients.items()
+            },
+        }
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name}: {len(self.router.routes)} routes, clients {', '.join(self.clients) or 'none'}>"

@@ -1,0 +1,415 @@
+"""One connection of a server: order of answers, flow control, time limits and the ways in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, cast
+
+from mizzen.words.errors import BadRequest
+from mizzen.words.message import Body, Request, Response
+
+from .body import BodyStream
+from .reading import RequestReader
+from .writing import CONTINUE, LARGE, LAST_CHUNK, Head, answer_head, chunk
+
+if TYPE_CHECKING:
+    from .server import Server
+
+PIPELINE = 8
+"""Requests that may wait behind the one under way before the connection is no longer read."""
+
+FAIR = 256 * 1024
+"""Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""
+
+_PIPELINE, _BODY = 1, 2  # why reading is held
+
+_TICK = 0.001
+"""Seconds: how early a timer may fire and still count, since libuv rounds to milliseconds."""
+
+
+def peer_name(address: Any) -> str:
+    """A caller's address as text: ``host:port``, IPv6 in brackets; empty where there is none, as on a Unix socket."""
+    if not isinstance(address, tuple) or len(address) < 2:
+        return ""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class ServerConnection(asyncio.Protocol):
+    """Reads requests, has each answered in a task of its own, one after another, and writes the answers in order."""
+
+    __slots__ = (
+        "_begun", "_blocked", "_closing", "_due", "_ending", "_gone", "_held", "_loop", "_peer", "_queue", "_reader", "_room",
+        "_sent", "_server", "_streaming", "_timer", "_timer_due", "_transport", "_turn", "_unsent", "task",
+    )  # fmt: skip
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._reader: RequestReader
+        self._peer = ""
+        self._queue: deque[tuple[Request, bool, bool, Response | None]] = deque()
+        self.task: asyncio.Task[None] | None = None
+        self._turn: Request | None = None
+        self._begun = False  # whether the task has run: one that is cancelled before cannot settle its request
+        self._ending = False  # whether the task only closes its answer: no longer cancelled
+        self._streaming = False
+        self._sent = 0  # bytes of body handed over for the answer under way
+        self._closing = False  # nothing more is answered
+        self._gone = False  # and nobody is there to be answered
+        self._held = 0  # why we do not read
+        self._blocked = False  # whether the caller does not read
+        self._room: asyncio.Future[None] | None = None
+        self._unsent = 0  # bytes in the transport's buffer when their progress was last looked at
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._due = 0.0
+
+    # -- the transport's callbacks --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        server = self._server
+        self._transport = cast("asyncio.Transport", transport)
+        self._peer = peer_name(transport.get_extra_info("peername"))
+        self._reader = RequestReader(
+            self, limits=server.limits, peer=self._peer, streams=server.streams, max_body=server.max_body
+        )
+        if server.join(self):
+            self._expect(server.limits.header_read)
+        else:
+            self._reader.stop(503, f"{server.limits.connections} connections are open here already")
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if reader.deaf:
+            return
+        waited = reader.partial
+        reader.feed(data)
+        if reader.request is not None:
+            self._expect(self._server.limits.progress)
+        elif reader.partial and (reader.ended or not waited):
+            self._expect(self._server.limits.header_read)
+
+    def eof_received(self) -> None:
+        # Whoever closes the sending side has left, as far as one can tell: nobody waits for the answer.
+        self._leave()
+        self._watch_flush(self._server.limits.progress)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._server.leave(self)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self._expect(self._server.limits.progress)
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+        if self.task is None:
+            self._next()
+
+    # -- what the reader says --------------------------------------------------------------------------------------
+
+    def offer(self, request: Request, keep: bool, old: bool) -> None:
+        if self.task is None and not self._queue and not self._blocked and not self._closing:
+            self._begin(request, keep, old)
+            return
+        self._queue.append((request, keep, old, None))
+        if len(self._queue) >= PIPELINE:
+            self._hold(_PIPELINE)
+
+    def refuse(self, status: int, detail: str, request: Request) -> None:
+        response = self._server.refusal(status, detail, request)
+        self._queue.append((request, False, False, response))
+        if self.task is None and not self._blocked:
+            self._next()
+
+    def failed(self, error: BaseException) -> None:
+        self._server.report(self._reader.request, error)
+
+    def proceed(self) -> None:
+        """Say 100, unless answers that come before it are not out yet, or the answer itself has begun."""
+        reader = self._reader
+        turn = self.task is None and not self._queue if reader.stream is None else not self._streaming
+        if reader.owes and turn and not self._closing:
+            reader.owes = False
+            self._transport.write(CONTINUE)
+
+    def pause(self) -> None:
+        self._hold(_BODY)
+
+    def resume(self) -> None:
+        self._release(_BODY)
+
+    def _hold(self, reason: int) -> None:
+        if not self._held and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._held |= reason
+
+    def _release(self, reason: int) -> None:
+        held, self._held = self._held, self._held & ~reason
+        if held and not self._held and not self._transport.is_closing():
+            self._transport.resume_reading()
+            if self._reader.request is not None:
+                self._expect(self._server.limits.progress)
+
+    # -- one request after another ---------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way, read or answered."""
+        return self.task is not None or bool(self._queue) or self._reader.request is not None
+
+    def _begin(self, request: Request, keep: bool, old: bool) -> None:
+        self._server.in_flight += 1
+        self._begun = False
+        self._turn = request
+        self.task = self._loop.create_task(self._answer(request, keep, old))
+
+    def _next(self) -> None:
+        """Begin the request that waits longest, or wait for one."""
+        if self._closing or self._blocked:
+            return
+        if not self._queue:
+            self._rest()
+            return
+        request, keep, old, refusal = self._queue.popleft()
+        if self._held and len(self._queue) < PIPELINE:
+            self._release(_PIPELINE)
+        if refusal is None:
+            self._begin(request, keep, old)
+        else:
+            self._deny(request, refusal)
+
+    def _rest(self) -> None:
+        reader = self._reader
+        if reader.owes:
+            self.proceed()
+        if reader.request is None and not reader.partial:
+            if self._server.draining:
+                self.close(rude=False)
+            else:
+                self._expect(self._server.limits.keep_alive)
+
+    def _deny(self, request: Request, refusal: Response) -> None:
+        head = answer_head(refusal, method=request.method, keep=False, old=False, date=self._server.date())
+        self._write(head, refusal.body)
+        self._server.settle(request, refusal, self._sent)
+        self.close(rude=True)
+
+    async def _answer(self, request: Request, keep: bool, old: bool) -> None:
+        self._begun = True
+        self._sent = 0
+        server = self._server
+        source = request.body
+        response: Response | None = None
+        out = False  # whether the head of the answer was handed over
+        close = True
+        try:
+            try:
+                response = await server.handler(request)
+                head = self._head(request, response, source, keep, old)
+            except Exception as error:  # a handler that answers must not raise: a defect, told to whoever watches
+                server.report(request, error)
+                await self._end(request, response)
+                response = Response(500)
+                head = self._head(request, response, source, keep, old)
+            if not self._closing:
+                out = True
+                close = head.close
+                if isinstance(response.body, bytes):
+                    self._write(head, response.body)
+                else:
+                    await self._stream(head, response.body)
+        except asyncio.CancelledError:
+            self._abort()
+            raise
+        except Exception as error:  # the head is out: only a truncated body can tell the caller
+            server.report(request, error)
+            self._abort()
+        finally:
+            try:
+                # Most answers are whole and nobody waits for their end: an await less on the path of each request.
+                if response is not None and (response._on_close is not None or not isinstance(response.body, bytes)):
+                    self._ending = True
+                    await self._end(request, response)
+            finally:
+                self._ending = self._streaming = False
+                self.task = self._turn = None
+                server.in_flight -= 1
+                server.settle(request, response if out else None, self._sent)
+                if not self._closing:
+                    read = not isinstance(source, BodyStream) or source.ended
+                    if close or not read or server.closing:
+                        self.close(rude=not read or bool(self._queue))
+                    else:
+                        self._next()
+
+    def _head(self, request: Request, response: Response, source: object, keep: bool, old: bool) -> Head:
+        server = self._server
+        if server.closing or (
+            # A whole answer to a body that is still under way ends the connection; a streamed one may still read it.
+            isinstance(source, BodyStream) and not source.ended and isinstance(response.body, bytes)
+        ):
+            keep = False
+        return answer_head(response, method=request.method, keep=keep, old=old, date=server.date())
+
+    def _write(self, head: Head, body: Body) -> None:
+        if head.empty or not isinstance(body, bytes):
+            self._sent = 0
+            self._transport.write(head.data)
+            return
+        self._sent = len(body)
+        if len(body) < LARGE:
+            self._transport.write(head.data)
+        else:
+            self._transport.writelines((head.data, body))
+
+    async def _stream(self, head: Head, body: AsyncIterator[bytes]) -> None:
+        transport = self._transport
+        transport.write(head.data)
+        if head.empty:
+            return
+        self._streaming = True
+        progress = self._server.limits.progress
+        self._expect(progress)
+        turn = 0
+        async for piece in body:
+            size = len(piece)
+            if not size:
+                continue
+            self._sent += size
+            turn += size
+            if head.length is not None and self._sent > head.length:
+                raise ValueError(f"the body is longer than its content-length of {head.length} bytes")
+            if transport.is_closing():
+                return
+            transport.write(chunk(piece) if head.chunked else piece)
+            self._expect(progress)
+            if self._blocked:
+                self._room = self._loop.create_future()
+                await self._room
+            elif turn > FAIR:
+                turn = 0
+                await asyncio.sleep(0)
+        if head.length is not None and self._sent < head.length:
+            raise ValueError(f"the body has {self._sent} bytes, its content-length says {head.length}")
+        if head.chunked:
+            transport.write(LAST_CHUNK)
+
+    async def _end(self, request: Request, response: Response | None) -> None:
+        if response is not None:
+            try:
+                await response.close()
+            except Exception as error:  # the answer is out, or will never be: there is nothing left to change
+                self._server.report(request, error)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def _expect(self, seconds: float) -> None:
+        """Look again in so many seconds; a timer that fires earlier looks at the new time and waits on."""
+        self._due = due = self._server.clock() + seconds
+        if self._timer is not None:
+            if self._timer_due <= due + _TICK:
+                return
+            self._timer.cancel()
+        self._arm(due, seconds)
+
+    def _arm(self, due: float, seconds: float) -> None:
+        self._timer_due = due
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._due - self._server.clock()
+        if left > _TICK:
+            self._arm(self._due, left)
+        else:
+            self._expired()
+
+    def _expired(self) -> None:
+        limits = self._server.limits
+        reader = self._reader
+        unsent = self._transport.get_write_buffer_size()
+        if (self._closing or self._blocked) and 0 < unsent < self._unsent:
+            self._unsent = unsent
+            self._expect(limits.progress)
+        elif self._closing or self._blocked:
+            self._abort()
+        elif self._streaming:
+            self._server.report(self._turn, TimeoutError(f"a streamed answer made no progress in {limits.progress:g}s"))
+            self._abort()
+        elif reader.request is not None:
+            if not self._held:  # else the body waits for its reader, not for its sender
+                reader.stop(408, f"nothing of the request's body arrived in {limits.progress:g}s")
+        elif reader.partial:
+            reader.stop(408, f"the request's head did not arrive within {limits.header_read:g}s")
+        elif not self.busy:
+            self.close(rude=False)
+
+    # -- ways to end -----------------------------------------------------------------------------------------------
+
+    def close(self, *, rude: bool) -> None:
+        """Close once everything is sent; ``rude`` when the caller may still be sending, which must not cost it the answer."""
+        self._closing = True
+        self._reader.deaf = True
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if rude and transport.can_write_eof():
+            self._release(self._held)
+            transport.write_eof()
+            self._watch_flush(self._server.limits.discard)
+        else:
+            transport.close()
+            self._watch_flush(self._server.limits.progress)
+
+    def _watch_flush(self, seconds: float) -> None:
+        self._unsent = self._transport.get_write_buffer_size()
+        self._expect(self._server.limits.progress if self._unsent else seconds)
+
+    def close_if_idle(self) -> None:
+        """Close a connection on which nothing is under way, not even the beginning of a head."""
+        if not self.busy and not self._reader.partial and not self._closing:
+            self.close(rude=False)
+
+    def cut(self) -> bool:
+        """End at once; whether a request was under way."""
+        busy = self.busy and not self._closing
+        self._leave()
+        self._transport.abort()
+        return busy
+
+    def _abort(self) -> None:
+        self._closing = True
+        self._reader.deaf = True
+        self._transport.abort()
+
+    def _leave(self) -> None:
+        """Nobody waits for an answer any more: what is under way is cancelled, once."""
+        if self._gone:
+            return
+        self._gone = self._closing = True
+        reader = self._reader
+        reader.deaf = True
+        if reader.stream is not None:
+            reader.stream.fail(BadRequest("the caller went away before the end of the body"))
+        task = self.task
+        if task is not None and not self._ending:
+            task.cancel()
+            if not self._begun and self._turn is not None:
+                self._server.in_flight -= 1
+                request, self.task, self._turn = self._turn, None, None
+                self._server.settle(request, None, 0)
+        while self._queue:
+            self._server.settle(self._queue.popleft()[0], None, 0)

@@ -1,0 +1,324 @@
+"""Bytes into requests: the parser's callbacks, and every check of what a caller sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from mizzen.words.errors import Answer, BadRequest, TooLarge
+from mizzen.words.message import Headers, Request
+
+from .body import BodyStream
+from .framing import Refused, is_authority, is_chunked, split_target
+from .limits import Limits
+
+_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"upgrade"})
+_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+_CHUNK_OVERHEAD = 32
+"""Bytes around one chunk that are no reason for suspicion: its size, two line ends and a short extension."""
+
+
+class BodyTimeout(Answer):
+    """The caller stopped sending its body; raised where the handler reads it."""
+
+    status = 408
+
+
+def _as_error(refused: Refused) -> Exception:
+    """What a handler that reads its body meets when the rest of it is refused."""
+    if refused.status == 413:
+        return TooLarge(refused.detail)
+    if refused.status == 408:
+        return BodyTimeout(refused.detail)
+    return BadRequest(refused.detail)
+
+
+class Sink(Protocol):
+    """Where requests go, in the order of their arrival."""
+
+    def offer(self, request: Request, keep: bool, old: bool) -> None:
+        """A request that can be answered: ``keep`` its connection afterwards, ``old`` means HTTP/1.0."""
+
+    def refuse(self, status: int, detail: str, request: Request) -> None:
+        """A request that is not read; nothing follows it."""
+
+    def proceed(self) -> None:
+        """The caller waits for a 100 before it sends the body under way."""
+
+    def pause(self) -> None:
+        """Stop reading: a body waits for its reader."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def failed(self, error: BaseException) -> None:
+        """A judgement of ours raised; not the caller's fault."""
+
+
+class RequestReader:
+    """The requests of one connection. After a refusal or a last request it is deaf."""
+
+    __slots__ = (
+        "_chunk_size", "_chunked", "_chunks", "_fed", "_headers", "_host", "_keep", "_late", "_limits", "_max_body",
+        "_most", "_muted", "_old", "_parser", "_peer", "_pieces", "_replay", "_sink", "_size", "_streams", "_url", "_wire",
+        "deaf", "ended", "owes", "partial", "request", "stream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        limits: Limits,
+        peer: str,
+        streams: Callable[[Request], bool] | None,
+        max_body: Callable[[Request], int] | None,
+    ) -> None:
+        self._sink = sink
+        self._limits = limits
+        self._peer = peer
+        self._streams = streams
+        self._max_body = max_body
+        self._parser = HttpRequestParser(self)
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._host = b""  # the last value found to be good: it hardly ever changes
+        self._fed = 0  # at least as many bytes as the head under way has
+        self._chunk_size = 0  # of the latest read
+        self._late = 0  # bytes of the head under way that came after its first read
+        self._keep = True
+        self._old = False
+        self._pieces: list[bytes] = []
+        self._size = 0  # bytes of body so far
+        self._most = 0
+        self._chunked = False
+        self._chunks = 0
+        self._wire = 0  # bytes read since the body began, framing included
+        self._replay = b""  # a head that makes a fresh parser read the body under way
+        self._muted = False
+        self.request: Request | None = None
+        """The request whose body is under way."""
+        self.stream: BodyStream | None = None
+        """Its body, when the handler takes it as it arrives."""
+        self.ended = False
+        """Whether a request ended in the latest read."""
+        self.partial = False
+        """Whether the beginning of a head has arrived."""
+        self.owes = False
+        """Whether its caller waits for a 100 (Continue)."""
+        self.deaf = False
+
+    def feed(self, data: bytes) -> None:
+        """Read; whatever comes of it goes to the sink."""
+        self._chunk_size = size = len(data)
+        self._fed += size
+        self.ended = False
+        if self._chunked:
+            self._wire += size
+        while data and not self.deaf:
+            try:
+                self._parser.feed_data(data)
+                break
+            except HttpParserUpgrade as pause:
+                data = data[pause.args[0] :]
+                self._ignore_upgrade()
+            except HttpParserError as error:
+                self._garbled(error)
+        if self.deaf:
+            return
+        if self.request is not None:
+            if self._chunked and self._wire - self._size - _CHUNK_OVERHEAD * self._chunks > self._limits.headers:
+                self.stop(431, f"over {self._limits.headers} bytes around the chunks of the body")
+        elif self._url or not self.ended:
+            self._still_in_head(size, blank=not self._url and not data.strip(b"\r\n"))
+
+    def _still_in_head(self, size: int, *, blank: bool) -> None:
+        # How much of a read that completed a request belongs to the next head is unknown, and bounded by one read.
+        self._late = 0 if self.ended else self._late + size
+        self.partial = self.partial or not blank  # empty lines before a request are allowed, and no beginning
+        if self._late > self._limits.headers + self._limits.url:
+            self.stop(431, f"the request's head is over {self._limits.headers} bytes")
+
+    def stop(self, status: int, detail: str) -> None:
+        """Refuse what is under way, and read nothing after it."""
+        if self.deaf:
+            return
+        self.deaf = True
+        self.partial = False
+        request, stream = self.request, self.stream
+        self.request = self.stream = None
+        if stream is not None:
+            stream.fail(_as_error(Refused(status, detail)))
+        else:
+            self._sink.refuse(status, detail, request or self._unread())
+
+    def _unread(self) -> Request:
+        """Stands for a request whose head could not be read, as far as it came."""
+        method = self._parser.get_method().decode("ascii") if self._url else ""
+        path = self._url[:200].decode("latin-1").partition("?")[0]
+        return Request(method, path, headers=Headers.of(self._headers), peer=self._peer)
+
+    def _garbled(self, error: HttpParserError) -> None:
+        if isinstance(error, HttpParserCallbackError):
+            cause = error.__context__
+            if isinstance(cause, Refused):
+                self.stop(cause.status, cause.detail)
+            else:  # not the caller's fault: a callback of ours failed
+                self._sink.failed(cause or error)
+                self.stop(500, "the request could not be judged")
+        else:
+            self.stop(400, f"malformed request: {error}")
+
+    # -- the parser's callbacks ---------------------------------------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        if self._muted:
+            return
+        self._url = self._url + url if self._url else url
+        if len(self._url) > self._limits.url:
+            raise Refused(414, f"the request target is over {self._limits.url} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.request is None:  # else a trailer: nothing that arrives after the body may change its meaning
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if self._muted:
+            return
+        parser = self._parser
+        raw = self._headers
+        url = self._url
+        self.partial = False
+        self._late = 0
+        if self._fed > self._limits.headers:
+            self._measure(raw)
+        verb = parser.get_method()
+        method = _METHODS.get(verb) or verb.decode("ascii")
+        host = length = coding = expect = connection = upgrade = None
+        for name, value in raw:
+            if name in _WATCHED:
+                if name == b"host":
+                    if host is not None:
+                        raise Refused(400, "more than one Host")
+                    host = value
+                elif name == b"content-length":
+                    if length is not None or not value.isdigit():
+                        raise Refused(400, "Content-Length is not one number")
+                    length = int(value)
+                elif name == b"transfer-encoding":
+                    if coding is not None or not is_chunked(value):
+                        raise Refused(501, "a Transfer-Encoding other than chunked")
+                    coding = value
+                elif name == b"expect":
+                    expect = value
+                elif name == b"connection":
+                    connection = value
+                else:
+                    upgrade = value
+        keep = parser.should_keep_alive()
+        # Kept without having asked for it is what only HTTP/1.1 gives; the version is asked for in all other cases.
+        old = False if keep and connection is None else self._is_old(parser.get_http_version())
+        path, query, authority = split_target(method, url)
+        if authority is not None:
+            host = self._put_host(raw, host, authority)
+        if host is None:
+            if not old:
+                raise Refused(400, "no Host")
+        elif host != self._host:
+            if not is_authority(host):
+                raise Refused(400, "Host is not a host and port")
+            self._host = host
+        self._url = b""
+        self._headers = []
+        self._keep = keep
+        self._old = old
+        self.request = request = Request(method, path, query=query, headers=Headers.of(raw), peer=self._peer)
+        if expect is not None and not old and expect.lower() != b"100-continue":
+            raise Refused(417, "an expectation other than 100-continue")
+        if coding is not None or length:
+            self._begin_body(request, length, coding)
+            if upgrade is not None and parser.should_upgrade():
+                # llhttp takes what follows for another protocol; we speak none, so the body is read by a fresh parser.
+                framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
+                self._replay = b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing
+            if expect is not None and not old:
+                self.owes = True
+            if self.stream is not None:
+                self._sink.offer(request, keep, old)
+            elif self.owes:
+                self._sink.proceed()
+
+    def _measure(self, raw: list[tuple[bytes, bytes]]) -> None:
+        if sum(len(name) + len(value) + 4 for name, value in raw) > self._limits.headers:
+            raise Refused(431, f"the request's headers are over {self._limits.headers} bytes")
+
+    def _is_old(self, version: str) -> bool:
+        if version == "1.1":
+            return False
+        if version != "1.0":
+            raise Refused(505, f"HTTP/{version} is not spoken here")
+        return True
+
+    def _put_host(self, raw: list[tuple[bytes, bytes]], host: bytes | None, authority: bytes) -> bytes:
+        """In absolute form the target's authority counts, whatever Host says (RFC 9112 §3.2.2)."""
+        raw[:] = [(name, value) for name, value in raw if name != b"host"]
+        raw.insert(0, (b"host", authority))
+        return authority
+
+    def _begin_body(self, request: Request, length: int | None, coding: bytes | None) -> None:
+        if coding is not None and (self._old or length is not None):
+            raise Refused(400, "Transfer-Encoding together with Content-Length or HTTP/1.0")
+        self._size = 0
+        self._most = self._limits.body if self._max_body is None else self._max_body(request)
+        if length is not None and length > self._most:
+            raise Refused(413, f"a body of {length} bytes is over the limit of {self._most} bytes")
+        if coding is not None:
+            self._chunked = True
+            self._chunks = self._wire = 0
+        if self._streams is not None and self._streams(request):
+            sink = self._sink
+            self.stream = BodyStream(pause=sink.pause, resume=sink.resume, wanted=sink.proceed)
+            request.body = self.stream
+
+    def _ignore_upgrade(self) -> None:
+        """Go on with HTTP/1.1 where the parser expects another protocol."""
+        replay, self._replay = self._replay, b""
+        if replay:
+            self._parser = HttpRequestParser(self)
+            self._muted = True
+            self._parser.feed_data(replay)
+            self._muted = False
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+
+    def on_body(self, data: bytes) -> None:
+        self.owes = False
+        self._size += len(data)
+        if self._size > self._most:
+            raise Refused(413, f"the body is over the limit of {self._most} bytes")
+        if self.stream is None:
+            self._pieces.append(data)
+        else:
+            self.stream.feed(data)
+
+    def on_message_complete(self) -> None:
+        request = self.request
+        if self._replay or request is None:
+            return
+        self.ended = True
+        self._fed = self._chunk_size
+        self._chunked = self.owes = False
+        if not self._keep:
+            self.deaf = True
+        pieces = self._pieces
+        if self.stream is not None:
+            stream, self.request, self.stream = self.stream, None, None
+            stream.end()
+            return
+        if pieces:
+            request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._pieces = []
+        self.request = None
+        self._sink.offer(request, self._keep, self._old)

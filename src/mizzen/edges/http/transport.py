@@ -1,0 +1,152 @@
+"""The client's transport: one pool of connections to one address, itself a handler."""
+
+from __future__ import annotations
+
+import asyncio
+import random as _random
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mizzen.words.clock import Clock, Random
+from mizzen.words.errors import ConnectFailed
+from mizzen.words.message import Request, Response
+
+from .connection import ClientConnection
+from .limits import PoolLimits
+from .writing import request_head
+
+Connector = Callable[
+    [Callable[[], asyncio.Protocol], str, int, ssl.SSLContext | None],
+    Awaitable[tuple[asyncio.Transport, asyncio.Protocol]],
+]
+"""Opens a connection for a protocol to host and port; ``OSError`` when it cannot."""
+
+
+async def connect(
+    factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: ssl.SSLContext | None
+) -> tuple[asyncio.Transport, asyncio.Protocol]:
+    """The connector of real sockets, on whatever event loop runs."""
+    return await asyncio.get_running_loop().create_connection(factory, host, port, ssl=tls)
+
+
+class Pool:
+    """Connections to one address, the latest used first; ``send`` is a handler.
+
+    Raises `ConnectFailed` when no connection can be had and `ConnectionLost` when one ends before its answer does.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connect: Connector = connect,
+        limits: PoolLimits,
+        clock: Clock,
+        peer: str,
+        random: Random = _random.random,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.limits = limits
+        self.peer = peer
+        """Name of the called service, for errors."""
+        self.closed = False
+        self._tls = tls
+        self._connect = connect
+        self._clock = clock
+        self._random = random
+        shown = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii") if not host.isascii() else host
+        self.address = f"{shown}:{port}"
+        usual = port == (80 if tls is None else 443)
+        self._host_line = f"host: {shown if usual else self.address}\r\n".encode("ascii")
+        self._idle: deque[ClientConnection] = deque()
+        self._open: set[ClientConnection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def send(self, request: Request) -> Response:
+        """Send a request on an idle connection or a new one; the answer is whole unless the request asks to stream it."""
+        head = request_head(request, self._host_line)
+        connection = self._take() or await self._open_connection()
+        return await connection.send(request, head)
+
+    def _take(self) -> ClientConnection | None:
+        idle = self._idle
+        if not idle:
+            return None
+        now = self._clock()
+        limits = self.limits
+        while idle:
+            connection = idle.pop()
+            if connection.closed:
+                continue
+            if now - connection.idle_since < limits.idle and now < connection.expires:
+                return connection
+            connection.close()
+        return None
+
+    async def _open_connection(self) -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        made = ClientConnection(self, loop)
+        try:
+            await self._connect(lambda: made, self.host, self.port, self._tls)
+        except (OSError, ssl.SSLError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ConnectFailed(f"cannot connect to {self.address}: {reason}", peer=self.peer) from error
+        limits = self.limits
+        spread = limits.spread * (2 * self._random() - 1) if limits.spread else 0.0
+        made.expires = self._clock() + limits.age * (1 + spread)
+        if not made.closed:
+            self._open.add(made)
+        return made
+
+    def release(self, connection: ClientConnection) -> None:
+        """Take back a connection whose answer came to its end."""
+        if self.closed:
+            connection.close()
+            return
+        now = connection.idle_since = self._clock()
+        if now >= connection.expires:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.limits.idle, self._reap)
+
+    def forget(self, connection: ClientConnection) -> None:
+        """Strike off a connection that is gone."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _reap(self) -> None:
+        """Close what was idle for too long; the oldest stand on the left."""
+        self._timer = None
+        idle, oldest = self._idle, self._clock() - self.limits.idle
+        while idle and (idle[0].closed or idle[0].idle_since <= oldest):
+            idle.popleft().close()
+        if idle:
+            delay = max(idle[0].idle_since - oldest, 0.001)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._reap)
+
+    def close(self) -> None:
+        """Close idle connections at once and busy ones when their answer is complete; what is sent later is not kept."""
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._idle:
+            self._idle.popleft().close()
+
+    def describe(self) -> dict[str, Any]:
+        """The pool's state as plain values."""
+        idle = sum(not connection.closed for connection in self._idle)
+        busy = sum(connection.busy for connection in self._open)
+        return {"address": self.address, "idle": idle, "busy": busy, "closed": self.closed}
+
+    def __repr__(self) -> str:
+        state = self.describe()
+        return f"<Pool {self.address}, {state['idle']} idle, {state['busy']} busy{', closed' if self.closed else ''}>"

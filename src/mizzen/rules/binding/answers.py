@@ -1,0 +1,145 @@
+"""Answers: what a function returns becomes a Response. Decided by the annotation where there is one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Never, NoReturn, Union, get_args, get_origin, is_typeddict
+
+import msgspec
+
+from mizzen.words.message import Headers, Response
+
+from .kinds import check
+from .parameter import REQUIRED
+from .signature import Signature, type_text
+from .streams import Pieces, pieces_for
+
+JSON = (b"content-type", b"application/json")
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
+BINARY = (b"content-type", b"application/octet-stream")
+BODILESS = frozenset({204, 304})
+"""Statuses whose answers end after their head (RFC 9110 §15.3.5, §15.4.5)."""
+
+_STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+
+
+class _Never:
+    """The type of no result: without an annotation nothing takes the short way."""
+
+
+def to_json_builtins(value: Any) -> Any:
+    """An ``enc_hook`` for msgspec: pydantic models write themselves, wherever they stand in a result."""
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+    return dump(mode="json", by_alias=True)
+
+
+encode: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=to_json_builtins).encode
+
+
+class Answers:
+    """How one function's results become responses."""
+
+    __slots__ = ("json", "name", "pieces", "status")
+
+    def __init__(self, name: str, status: int, json: type, pieces: Pieces) -> None:
+        self.name = name
+        self.status = status
+        self.json = json
+        """Results of exactly this type are JSON, whatever else they are: the handler writes them without asking us."""
+        self.pieces = pieces
+        """How the parts of a stream are written."""
+
+    def answer(self, result: Any) -> Response:
+        """The response for any result; ``TypeError`` for one that cannot be written."""
+        if isinstance(result, Response):
+            return result
+        if result is None:
+            return Response(204 if self.status == 200 else self.status)
+        if self.status in BODILESS:
+            raise TypeError(f"{self.name} returned a {type(result).__name__}, but status {self.status} has no body")
+        if hasattr(result, "__aiter__"):
+            return self.stream(self.pieces.of(result))
+        if isinstance(result, str) and not isinstance(result, Enum):
+            return Response(self.status, result.encode(), headers=Headers.of([TEXT]))
+        if isinstance(result, bytes | bytearray | memoryview):
+            return Response(self.status, bytes(result), headers=Headers.of([BINARY]))
+        dump = getattr(result, "model_dump_json", None)
+        # by_alias: a model reads its aliases, so it has to write them or no client could read it back
+        body = encode(result) if dump is None else dump(by_alias=True).encode()
+        return Response(self.status, body, headers=Headers.of([JSON]))
+
+    def stream(self, body: AsyncIterator[bytes]) -> Response:
+        """The response whose body is ``body``, as it comes."""
+        return Response(self.status, body, headers=Headers.of([self.pieces.content_type]))
+
+
+def answers_for(signature: Signature) -> Answers:
+    """The answers of a function; ``StartError`` when its annotation promises what cannot be written."""
+    route, returns = signature.route, _awaited(signature.returns)
+    if inspect.isgeneratorfunction(route.function):
+        raise signature.mistake(
+            f"{route.name} is a generator that is not async, which would hold up everything else between its parts",
+            fix=f"make it `async def {route.name}`",
+        )
+    members = [member for member in _members(returns) if member not in (None, NoneType) and not _is_response(member)]
+    item: Any = REQUIRED
+    for member in members:
+        if get_origin(member) in _STREAMS:
+            item = get_args(member)[0]
+        _check(item if get_origin(member) in _STREAMS else member, signature)
+    json = _exact(members[0]) if len(members) == 1 and route.status not in BODILESS else _Never
+    return Answers(route.name, route.status, json, pieces_for(item, encode))
+
+
+def _awaited(returns: Any) -> Any:
+    """What comes out in the end: a function that is not async may be annotated with what it awaits."""
+    if get_origin(returns) in (Awaitable, Coroutine):
+        return get_args(returns)[-1]
+    return returns
+
+
+def _members(returns: Any) -> tuple[Any, ...]:
+    if get_origin(returns) is Annotated:
+        returns = returns.__origin__
+    return get_args(returns) if get_origin(returns) in (Union, UnionType) else (returns,)
+
+
+def _is_response(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Response)
+
+
+def _exact(annotation: Any) -> type:
+    """The class that results have when they are what the annotation says and JSON by msgspec; ``_Never`` if unsure."""
+    if get_origin(annotation) is Annotated:
+        annotation = annotation.__origin__
+    kind = get_origin(annotation) or annotation
+    if is_typeddict(kind):
+        return dict
+    if not isinstance(kind, type) or issubclass(kind, str | bytes | bytearray | memoryview | Response):
+        return _Never
+    if hasattr(kind, "model_dump_json") or hasattr(kind, "__aiter__"):
+        return _Never
+    return kind
+
+
+def _check(annotation: Any, signature: Signature) -> None:
+    if annotation in (REQUIRED, Any, object, Never, NoReturn, bytes, str) or isinstance(annotation, type(msgspec.UNSET)):
+        return
+    if hasattr(annotation, "model_dump_json"):
+        return
+    try:
+        described = msgspec.inspect.type_info(annotation)
+    except (TypeError, ValueError, NameError):
+        return  # msgspec cannot read it back, but may well write it
+    try:
+        check(described)
+    except TypeError as error:
+        raise signature.mistake(
+            f"{signature.route.name} returns {type_text(annotation)}, which cannot be answered: {error}",
+            fix="return a Struct, dataclass, TypedDict or pydantic model, builtins made of such, or a Response",
+        ) from None

@@ -1,0 +1,96 @@
+"""Bodies in pieces: what an async iterator yields is written as bytes, one piece at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+from .parameter import REQUIRED
+
+Encode = Callable[[Any], bytes]
+
+
+class Pieces(NamedTuple):
+    """How the items of a stream become bytes, and what those are."""
+
+    content_type: tuple[bytes, bytes]
+    write: Encode
+
+    def of(self, items: Any) -> Stream:
+        """The body that ``items`` make, none of them taken yet."""
+        return Stream(items, self.write, ())
+
+    async def begun(self, items: Any) -> Stream:
+        """The body that ``items`` make, once there is a first of them: what goes wrong until then is still an answer."""
+        try:
+            first = await anext(items)
+        except StopAsyncIteration:
+            return Stream(items, self.write, ())
+        try:
+            return Stream(items, self.write, (self.write(first),))
+        except BaseException:
+            await items.aclose()
+            raise
+
+
+class Stream:
+    """An async iterator of bytes over one of anything, which closes that one with itself.
+
+    Not an async generator: closing one that has not begun would leave the inner one open.
+    """
+
+    __slots__ = ("_first", "_items", "_next", "_write")
+
+    def __init__(self, items: Any, write: Encode, first: tuple[bytes, ...]) -> None:
+        self._items = items
+        self._next = aiter(items).__anext__
+        self._write = write
+        self._first = first
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            (piece,), self._first = self._first, ()
+            return piece
+        return self._write(await self._next())
+
+    async def aclose(self) -> None:
+        """Close what the pieces come from; safe to call twice."""
+        close = getattr(self._items, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def pieces_for(item: Any, encode: Encode) -> Pieces:
+    """How items of an annotated type are written: bytes, text, or one JSON document per line."""
+    if item is bytes:
+        return Pieces((b"content-type", b"application/octet-stream"), _as_bytes)
+    if item is str:
+        return Pieces((b"content-type", b"text/plain; charset=utf-8"), _as_bytes)
+    if item is REQUIRED or item is Any or item == bytes | str:
+        return Pieces((b"content-type", b"application/octet-stream"), _as_bytes)
+
+    def line(value: Any) -> bytes:
+        dump = getattr(value, "model_dump_json", None)
+        return (encode(value) if dump is None else dump(by_alias=True).encode()) + b"\n"
+
+    return Pieces((b"content-type", b"application/x-ndjson"), line)
+
+
+def _as_bytes(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, str):
+        return item.encode()
+    raise TypeError(
+        f"a stream of bytes yielded a {type(item).__name__}; annotate the function with AsyncIterator[{type(item).__name__}] "
+        "for one JSON document per line"
+    )
+
+
+async def whole(body: bytes) -> AsyncIterator[bytes]:
+    """A body that came whole, for a function that takes it as it arrives."""
+    if body:
+        yield body

@@ -1,0 +1,1 @@
+"""Tools: what people and machines run: command line, development, shipping, tests."""

@@ -1,0 +1,53 @@
+"""``mizzen registry``: the embedded registry on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+from mizzen.rules.config import RegistryConfig
+from mizzen.words.errors import ConfigError
+
+from .loop import run
+from .say import say
+from .where import environment, read_if_any
+
+
+def registry(*, host: str | None, port: int | None, token_file: str | None, folder: str | None) -> int:
+    """Serve the registry until SIGINT or SIGTERM; arguments override mizzen.toml, which need not exist."""
+    system = read_if_any(folder, environment())
+    config = system.registry if system is not None else RegistryConfig()
+    token = _token(token_file)
+    chosen = config.port if port is None else port
+    run(lambda: _serve(host or config.host, chosen, token))
+    return 0
+
+
+async def _serve(host: str, port: int, token: str | None) -> None:
+    from mizzen.assembly.registry import serve_registry
+
+    def ready(*_: object) -> None:
+        say(f"registry on http://{host}:{port}: keeps nothing, for development")
+        say(f'  services find it by discovery.url = "consul://{host}:{port}"')
+        say(f"  curl http://{host}:{port}/v1/catalog/services")
+
+    serving = asyncio.ensure_future(serve_registry(host, port, token=token, ready=ready))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+def _token(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token file {file} cannot be read: {error}", fix="--token-file FILE that exists") from None
+    if not token:
+        raise ConfigError(f"the token file {file} is empty", fix="put the token into it, or leave --token-file out")
+    return token

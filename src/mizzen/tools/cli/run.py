@@ -1,0 +1,34 @@
+"""``mizzen run``: one service as in production. stdout is for its log lines only."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from .loop import run as run_loop
+from .where import environment, open_system
+
+
+def run(service: str, *, folder: str | None, host: str | None, port: int | None, stop_with_parent: bool = False) -> int:
+    """Run one service until it is told to stop; ``host`` and ``port`` override its configuration."""
+    if stop_with_parent:
+        from mizzen.tools.dev.lifeline import stop_when_stdin_ends
+
+        stop_when_stdin_ends()
+    environ = environment()
+    system = open_system(folder, environ)
+    system.service(service)
+    if port is not None and not 0 <= port <= 65535:
+        from .say import Usage
+
+        raise Usage(f"mizzen run: --port {port} is no port", fix="a number from 1 to 65535, or 0 for any free one")
+
+    from mizzen.assembly.process import run_process
+    from mizzen.tools.ship.version import version_of
+
+    version = version_of(system.folder).text
+
+    def serve() -> Coroutine[Any, Any, int]:
+        return run_process(system, service, environ=environ, version=version, host=host, port=port)
+
+    return run_loop(serve)

@@ -1,0 +1,1 @@
+"""Ship: versions, executables and images."""

@@ -1,0 +1,156 @@
+"""A service in a test's memory: the real stacks and the real protocol, without a socket, a registry or a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from mizzen.assembly.observing import Telemetry
+from mizzen.assembly.peers import Peer
+from mizzen.assembly.running import Running
+from mizzen.assembly.service import Service
+from mizzen.assembly.target import encode_query
+from mizzen.edges.http import Pool, PoolLimits
+from mizzen.edges.resolvers import NoneResolver, StaticResolver
+from mizzen.rules.config import ClientConfig, ServiceConfig
+from mizzen.words.message import Headers, Request, Response
+
+from .memory import MemoryNetwork
+
+PORT = 80
+"""The port every service has in memory, where each has a host of its own."""
+
+
+class TestClient:
+    """Sends requests to a service in memory."""
+
+    __test__ = False  # its name starts with Test, but it is not one
+
+    def __init__(self, pool: Pool, running: Running, network: MemoryNetwork) -> None:
+        self.running = running
+        self.network = network
+        """Where faults can be injected between the service and its peers."""
+        self._pool = pool
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = msgspec.UNSET,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Send one request and read its whole answer; ``json`` is encoded, ``body`` is sent as it is."""
+        fields = Headers(headers or {})
+        if json is not msgspec.UNSET:
+            body = msgspec.json.encode(json)
+            if "content-type" not in fields:
+                fields.add("content-type", "application/json")
+        path, _, inline = path.partition("?")
+        encoded = "&".join(part for part in (inline, encode_query(query)) if part)
+        response = await self._pool.send(Request(method, path, query=encoded, headers=fields, body=body))
+        await response.read()
+        return response
+
+    async def get(self, path: str, **options: Any) -> Response:
+        """GET; see :meth:`request`."""
+        return await self.request("GET", path, **options)
+
+    async def head(self, path: str, **options: Any) -> Response:
+        """HEAD; see :meth:`request`."""
+        return await self.request("HEAD", path, **options)
+
+    async def post(self, path: str, **options: Any) -> Response:
+        """POST; see :meth:`request`."""
+        return await self.request("POST", path, **options)
+
+    async def put(self, path: str, **options: Any) -> Response:
+        """PUT; see :meth:`request`."""
+        return await self.request("PUT", path, **options)
+
+    async def patch(self, path: str, **options: Any) -> Response:
+        """PATCH; see :meth:`request`."""
+        return await self.request("PATCH", path, **options)
+
+    async def delete(self, path: str, **options: Any) -> Response:
+        """DELETE; see :meth:`request`."""
+        return await self.request("DELETE", path, **options)
+
+
+@asynccontextmanager
+async def client(
+    service: Service,
+    overrides: Mapping[type, Any] | None = None,
+    *,
+    peers: Mapping[str, Service] | None = None,
+    network: MemoryNetwork | None = None,
+) -> AsyncIterator[TestClient]:
+    """Run ``service`` in memory and give a client for it.
+
+    ``overrides`` replace provided things by type, unopened and unchecked. ``peers`` run other services beside it;
+    a call to a peer that is not there raises ``NoInstances``.
+    """
+    network = network or MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        for name, peer in (peers or {}).items():
+            await stack.enter_async_context(_listening(peer, name, {}, {}, network))
+        running = await stack.enter_async_context(
+            _listening(service, service.name, overrides or {}, peers or {}, network)
+        )
+        pool = Pool(
+            service.name,
+            PORT,
+            tls=None,
+            connect=network.connect,
+            limits=PoolLimits(),
+            clock=asyncio.get_running_loop().time,
+            peer=service.name,
+        )
+        stack.callback(pool.close)
+        yield TestClient(pool, running, network)
+
+
+@asynccontextmanager
+async def _listening(
+    service: Service, host: str, overrides: Mapping[type, Any], peers: Mapping[str, Service], network: MemoryNetwork
+) -> AsyncIterator[Running]:
+    clock = asyncio.get_running_loop().time
+    telemetry = Telemetry(service.name, version="test")
+    connected = {}
+    for name, handle in service.clients.items():
+        present = name in peers
+        connected[name] = Peer(
+            handle,
+            ClientConfig(required=handle.required and present),
+            StaticResolver({name: [f"http://{name}:{PORT}"]}) if present else NoneResolver(),
+            backend="memory:",
+            network=network,
+            telemetry=telemetry,
+            clock=clock,
+            random=random.random,
+        )
+    running = Running(
+        service,
+        ServiceConfig(port=PORT),
+        peers=connected,
+        telemetry=telemetry,
+        about={"service": service.name},
+        clock=clock,
+        overrides=overrides,
+    )
+    server = running.server()
+    listener = await network.listen(host, PORT, server.protocol)
+    try:
+        await running.start()
+        yield running
+    finally:
+        listener.close()
+        await server.drain(0)
+        await running.close()
