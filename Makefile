@@ -23,15 +23,11 @@ help: ## this list
 
 demo: run-venv ## the example system (user and order) with one command; Ctrl-C ends it
 	@echo ''
-	@echo '  open     http://127.0.0.1:8102/orders/1     an order, with its user fetched from the user service'
-	@echo '           http://127.0.0.1:8101/users?limit=5'
-	@echo '           http://127.0.0.1:8102/health   http://127.0.0.1:8102/metrics'
-	@echo '           http://127.0.0.1:8599/v1/catalog/services     the registry, in Consul'"'"'s words'
-	@echo '  try      curl -i http://127.0.0.1:8102/orders/1'
-	@echo '           curl -i http://127.0.0.1:8102/orders -H "content-type: application/json" -d '"'"'{"user_id": "nobody", "item": ""}'"'"
-	@echo '           $(BIN)/mizzen call order GET /orders/1 --explain   (in examples/shop)'
-	@echo '           $(BIN)/mizzen routes order   $(BIN)/mizzen stack order   $(BIN)/mizzen config order'
-	@echo '  stop     Ctrl-C'
+	@echo '  open   http://127.0.0.1:8102/orders/1    an order, with its user fetched from the user service'
+	@echo '         http://127.0.0.1:8102/health      what order depends on      http://127.0.0.1:8102/metrics'
+	@echo '  try    curl -i http://127.0.0.1:8102/orders -H "content-type: application/json" -d '"'"'{"user_id": "nobody", "item": ""}'"'"
+	@echo '         cd examples/shop, then ../../$(BIN)/mizzen call order GET /orders/1 --explain'
+	@echo '         or mizzen routes order, mizzen stack order, mizzen config order'
 	@echo ''
 	@exec $(BIN)/mizzen dev examples/shop
 

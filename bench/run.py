@@ -159,7 +159,12 @@ def _cores() -> tuple[int | None, int | None]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer-python", type=Path, required=True, help="the Python of the environment that has FastAPI")
+    parser.add_argument(
+        "--peer-python",
+        type=lambda path: Path(path).absolute(),
+        required=True,
+        help="the Python of the environment that has FastAPI",
+    )
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("BENCH_ROUNDS", "5")))
     parser.add_argument("--seconds", type=float, default=float(os.environ.get("BENCH_SECONDS", "3")))
     return parser.parse_args()

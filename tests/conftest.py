@@ -18,7 +18,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 GRACE = 1.0
 """Seconds for a thread that was told to end; a driver's may outlive the answer to its close by a moment."""
-READ_FROM_OUTSIDE = ("MIZZEN_", "CONSUL_", "ETCD_", "KUBERNETES_")
+READ_FROM_OUTSIDE = ("CONSUL_", "ETCD_", "KUBERNETES_")
 
 
 @pytest.fixture(autouse=True)

@@ -189,7 +189,7 @@ def test_an_unknown_service_in_a_variable() -> None:
 
 def test_everything_at_once() -> None:
     """All mistakes are told in one error, each with its own place."""
-    text = SHOP.replace("port = 8101", 'port = "8101"').replace("800ms", "soon") + "[logs]\n"
+    text = SHOP.replace("port = 8101", 'port = "8101"').replace("800ms", "no") + "[logs]\n"
     found = error(text, ORDER__CLIENTS__USER__RETRIES="-1", USER__LOG__LEVEL="loud", ORDER__LIMITS="3", USER__PORT__X="1")
     assert found.what == "7 settings are wrong"
     assert list(found.where) == [
@@ -198,7 +198,7 @@ def test_everything_at_once() -> None:
         "USER__LOG__LEVEL  services.user.log.level: expected one of debug, info, warning, error, got 'loud'",
         "USER__PORT__X  services.user.port: is a value, so USER__PORT__X names nothing; use MIZZEN__SERVICES__USER__PORT",
         "mizzen.toml:6  services.user.port: expected a whole number from 0 to 65535, got '8101'",
-        'mizzen.toml:17  services.order.clients.user.timeout: expected a duration such as "250ms", "2s" or "1m30s", got \'soon\'',
+        'mizzen.toml:17  services.order.clients.user.timeout: expected a duration such as "250ms", "2s" or "1m30s", got \'no\'',
         "mizzen.toml:18  logs is not a setting; allowed: dev, discovery, registry, services, system",
     ]
 
@@ -262,7 +262,10 @@ def test_code_file_and_environment() -> None:
 
 def test_secrets_stay_out_of_reprs_and_errors() -> None:
     """No repr and no error shows a token, a password in a URL, or a service's own settings."""
-    text = SHOP + '[services.order.settings]\npassword = "hunter2"\n[discovery]\nurl = "consul://:hunter2@c:8500"\ntoken = "hunter2"'
+    text = (
+        SHOP
+        + '[services.order.settings]\npassword = "hunter2"\n[discovery]\nurl = "consul://:hunter2@c:8500"\ntoken = "hunter2"'
+    )
     system = read(text)
     assert system.discovery.token == "hunter2"
     assert isinstance(system.discovery.token, Secret)

@@ -28,7 +28,7 @@ class Settings(msgspec.Struct):
     mode: Literal["fast", "safe"] = "safe"
     debug: bool = False
     ratio: float | None = None
-    databaseName: str = ""
+    databaseName: str = ""  # noqa: N815  # a user's own spelling, which variables cannot have
 
 
 @dataclass

@@ -161,7 +161,7 @@ def test_the_current_context_is_a_tasks_own() -> None:
     async def main() -> None:
         first, second = Context(), Context()
         results = await asyncio.gather(work(first), work(second))
-        assert results == [first, second]
+        assert list(results) == [first, second]
         assert current() is None
 
     asyncio.run(main())

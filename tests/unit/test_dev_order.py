@@ -18,6 +18,7 @@ from mizzen.tools.dev.lines import render_line
 from mizzen.tools.dev.order import required_peers, start_order
 from mizzen.tools.dev.probe import health_detail
 from mizzen.tools.dev.screen import Screen
+from mizzen.tools.dev.supervisor import _callers
 from mizzen.tools.dev.watch import is_source
 from mizzen.words.errors import StartError
 
@@ -74,6 +75,11 @@ def test_what_is_required(declared: bool, configured: str, required: list[str]) 
     """The file overrides what the code says of a peer, and a peer with a URL of its own is not waited for."""
     config = shop(configured).services["order"]
     assert required_peers(config, {"user": {"required": declared}}) == required
+
+
+def test_who_ends_first() -> None:
+    """Whoever calls a service ends before it, required or not; of two that call each other, the one started later."""
+    assert _callers({"a": ["b"], "b": ["a"], "c": ["a", "elsewhere"]}) == {"a": ["b", "c"], "b": [], "c": []}
 
 
 def test_backoff() -> None:
@@ -197,7 +203,8 @@ def test_what_a_start_waits_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "text"), [(0, "exited with 0"), (2, "exited with 2"), (-9, "was killed by SIGKILL"), (-99, "was killed by signal 99")]
+    ("code", "text"),
+    [(0, "exited with 0"), (2, "exited with 2"), (-9, "was killed by SIGKILL"), (-99, "was killed by signal 99")],
 )
 def test_how_a_child_ended(code: int, text: str) -> None:
     """Exit codes and signals are told in words."""
@@ -243,6 +250,15 @@ def test_tracebacks_stand_below() -> None:
     stream = io.StringIO()
     Screen(stream, ["order"]).log("order", HEAD + b'"message":"m","exception":"Traceback\\n  File"}')
     assert stream.getvalue() == "order | 14:02:41 WARN  m\norder |       Traceback\norder |         File\n"
+
+
+def test_probes_are_not_shown() -> None:
+    """Access lines of health probes are left out, since there is one every few seconds."""
+    stream = io.StringIO()
+    screen = Screen(stream, ["order"])
+    for path in ("/ready", "/health", "/live"):
+        screen.log("order", b'{"logger":"mizzen.access","message":"m","path":"%s"}' % path.encode())
+    assert stream.getvalue() == ""
 
 
 def test_log_lines_cannot_steer_the_terminal() -> None:

@@ -90,7 +90,7 @@ def test_plain_functions_are_checks_too() -> None:
     async def body(world: World) -> None:
         world.health.add(Check("db", world.plain))
         await world.health.refresh()
-        assert world.health.verdict == "passing"
+        assert world.health.note == "ok"
         world.error = OSError("gone")
         await world.health.refresh(force=True)
         await world.health.refresh(force=True)

@@ -167,7 +167,7 @@ def test_a_response_takes_headers_as_mapping_or_as_they_are() -> None:
 
 def test_json_of_a_streamed_body_says_what_to_do() -> None:
     """Decoding before the body is whole is an error that names the fix."""
-    with pytest.raises(TypeError, match="await response.read\\(\\) first"):
+    with pytest.raises(TypeError, match=r"await response\.read\(\) first"):
         Response(body=Pieces(b"1")).json()
 
 

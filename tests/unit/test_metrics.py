@@ -178,7 +178,7 @@ def test_removed_child_leaves_the_page() -> None:
 def foreign(monkeypatch: pytest.MonkeyPatch, registry: Any) -> None:
     """Let it look as if user code had imported prometheus_client with that registry."""
     module = SimpleNamespace(REGISTRY=registry, generate_latest=generate_latest)
-    monkeypatch.setitem(sys.modules, "prometheus_client", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "prometheus_client", module)
 
 
 def test_the_users_own_metrics_are_on_the_same_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,8 +280,9 @@ def test_flags_of_a_shared_pipe_stay_as_they_are(pipe: tuple[int, int]) -> None:
 
 
 @linux
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("opener", [open_sink, polled])
-def test_a_stalled_pipe_never_blocks_the_loop(pipe: tuple[int, int], opener: Callable[[int], Sink]) -> None:
+def test_a_stalled_pipe_never_blocks_the_loop(pipe: tuple[int, int], opener: Callable[[int], Sink], loop: str) -> None:
     """With nobody reading, the loop turns on and lines are dropped; all that is held arrives once somebody reads."""
     stuffing = fill(pipe[1])
     outlet = Outlet(pipe[1], held=10_000, opener=opener)
@@ -301,7 +302,8 @@ def test_a_stalled_pipe_never_blocks_the_loop(pipe: tuple[int, int], opener: Cal
         assert lines[-1] == b"dropped 100 log lines: the reader of stdout stalled"
         assert outlet.close()
 
-    in_loop(body)
+    with asyncio.Runner(loop_factory=pytest.importorskip(loop).new_event_loop) as runner:
+        runner.run(body())
 
 
 @linux
@@ -326,6 +328,22 @@ def test_lines_of_two_writers_on_one_pipe_never_mix(pipe: tuple[int, int]) -> No
     lines = bytes(got).splitlines()
     assert len(lines) == 800
     assert all(len(set(line)) == 1 for line in lines)
+
+
+@linux
+def test_flags_of_a_terminal_stay_as_they_are() -> None:
+    """A terminal is opened a second time like a pipe: what else runs there keeps its blocking writes."""
+    ours, terminal = os.openpty()
+    try:
+        outlet = Outlet(terminal)
+        assert outlet.describe()["sink"] == "terminal"
+        outlet.write(b"line\n")
+        assert os.read(ours, 100) == b"line\r\n"
+        assert os.get_blocking(terminal)
+        outlet.close()
+    finally:
+        os.close(ours)
+        os.close(terminal)
 
 
 def test_a_reader_that_is_gone_costs_lines_only(pipe: tuple[int, int]) -> None:

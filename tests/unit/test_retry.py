@@ -141,18 +141,20 @@ def test_retries_never_exceed_a_fifth_of_the_calls_and_ten_per_second(
             assert spent_then - spent_before <= balance + earned + 1e-6
 
 
-@given(st.floats(0.1, 200), st.floats(1, 2000))
-def test_in_a_lasting_outage_the_rate_settles_at_the_promise(seconds: float, rate: float) -> None:
-    """What is withdrawn as often as possible stays at the share and the floor, after one window's worth."""
-    budget, step = Budget(), 0.1
-    calls = 0.0
-    for tick in range(int(seconds / step)):
-        for _ in range(int(rate * step)):
-            budget.deposit(tick * step)
-            calls += 1
-        while budget.withdraw(tick * step):
-            pass
-    assert budget.spent <= 0.2 * calls + 10.0 * (seconds + 10.0)
+@pytest.mark.parametrize(("calls_per_second", "retries_per_second"), [(0, 10), (100, 30), (1000, 210)])
+def test_in_a_lasting_outage_the_rate_settles_at_the_promise(calls_per_second: int, retries_per_second: int) -> None:
+    """Withdrawn as often as possible: a fifth of the calls and ten per second, evenly, with no burst later on."""
+    budget, each_second = Budget(), []
+    for second in range(30):
+        before = budget.spent
+        for tenth in range(10):
+            now = second + tenth / 10
+            for _ in range(calls_per_second // 10):
+                budget.deposit(now)
+            while budget.withdraw(now):
+                pass
+        each_second.append(budget.spent - before)
+    assert all(spent == pytest.approx(retries_per_second, abs=2) for spent in each_second[1:])
 
 
 # -- the wait
@@ -351,7 +353,7 @@ def test_a_stale_connection_costs_neither_time_nor_budget_nor_a_retry() -> None:
     before = scene.budget.balance(0.0)
     assert scene.run().status == 200
     assert FREE_RESENDS == 2
-    assert scene.sleeps == [pytest.approx(0.026), pytest.approx(0.028 + 0.0, abs=0.001)]
+    assert scene.sleeps == [pytest.approx(0.026), pytest.approx(0.028)]
     assert scene.budget.spent == 2
     assert scene.budget.balance(0.0) == pytest.approx(before + 0.2 - 2, abs=0.2)
     assert [number for _, number in scene.retried] == [1, 2, 3, 4]
@@ -594,10 +596,12 @@ def test_a_call_never_makes_more_attempts_than_it_may(script: list[str], idempot
     }
     scene = Scene(*[makers[name]() for name in script], retries=retries)
     scene.peer.instances = ["a"] * 12
+    raised = False
     try:
         scene.run(idempotent=idempotent)
-    except CallError as error:
-        assert script[scene.attempts - 1] in ("refused", "stale", "lost"), error
+    except CallError:
+        raised = True
+    assert raised == (script[scene.attempts - 1] in ("refused", "stale", "lost"))
     assert scene.attempts <= 1 + retries + FREE_RESENDS
     assert scene.budget.spent <= retries
     assert all(at < 2.0 for at in scene.peer.at)

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+
 from mizzen.tools.testing.virtual import DeadLock, VirtualLoop, run
 
 
@@ -59,7 +60,7 @@ def test_a_dead_lock_is_named() -> None:
     async def main() -> None:
         await asyncio.create_task(waits_for_nobody(), name="forgotten")
 
-    with pytest.raises(DeadLock, match="forgotten waits in .*waits_for_nobody at .*test_virtual"):
+    with pytest.raises(DeadLock, match=r"forgotten waits in .*waits_for_nobody at .*test_virtual"):
         run(main())
 
 

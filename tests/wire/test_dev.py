@@ -73,7 +73,9 @@ class Dev:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("MIZZEN", "CONSUL", "ORDER", "USER_"))}
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MIZZEN", "CONSUL", "ORDER", "USER_"))
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mizzen", "dev", str(shop.folder)],
             stdout=subprocess.PIPE,
@@ -159,7 +161,9 @@ def test_order_and_end(dev: Dev) -> None:
     assert dev.says("order waits for user") < dev.says("user is ready") < dev.says("order is ready")
     pids = [dev.shop.about(name)["pid"] for name in ("user", "order")]
     with urllib.request.urlopen(f"http://127.0.0.1:{dev.shop.registry}/v1/catalog/services", timeout=5) as answer:
-        until(lambda: {"user", "order"} <= set(json.load(urllib.request.urlopen(answer.url, timeout=5))), lambda: "not registered")
+        until(
+            lambda: {"user", "order"} <= set(json.load(urllib.request.urlopen(answer.url, timeout=5))), lambda: "not registered"
+        )
     os.kill(dev.process.pid, signal.SIGINT)
     assert dev.ends() == 0
     assert not [pid for pid in pids if lives(pid)]

@@ -41,7 +41,8 @@ def test_uncaught_exception_in_main() -> None:
     lines, stderr = run("def main(): raise ValueError('no\\nway')\nmain()", code=1)
     assert (lines[-1]["level"], lines[-1]["logger"]) == ("critical", "mizzen.process")
     assert lines[-1]["message"] == "uncaught ValueError ends the process"
-    assert lines[-1]["exception"].endswith("in main\nValueError: no\nway")
+    assert lines[-1]["exception"].endswith("\nValueError: no\nway")
+    assert ", in main\n" in lines[-1]["exception"]
     assert stderr == ""
 
 

@@ -6,10 +6,11 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+
 from mizzen.edges.http import Limits, Server
 from mizzen.words.errors import Answer
 from mizzen.words.handler import Handler
@@ -110,16 +111,14 @@ class Caller:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(OSError):
             await self.writer.wait_closed()
-        except OSError:
-            pass
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until something is true."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is plain state of what is tested
             await asyncio.sleep(0.001)
 
 
@@ -583,7 +582,7 @@ def test_a_streamed_body_is_not_read_faster_than_its_handler_reads(run: Run) -> 
             caller = await site.dial()
             caller.send(POST + b"Content-Length: %d\r\n\r\n" % total + b"a" * total)
             unsent = -1
-            while unsent != (unsent := caller.writer.transport.get_write_buffer_size()):
+            while unsent != (unsent := caller.writer.transport.get_write_buffer_size()):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             assert unsent > total // 2
             gate.set()
@@ -668,10 +667,8 @@ def test_a_streamed_answer_that_breaks_its_promise_is_cut(run: Run, claimed: str
         async with serving(handler) as site:
             caller = await site.dial()
             caller.send(GET)
-            try:
+            with suppress(ConnectionError):
                 await caller.rest()
-            except ConnectionError:
-                pass
             await until(lambda: site.errors)
             assert message in str(site.errors[0])
             await caller.close()

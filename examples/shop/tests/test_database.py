@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from mizzen import StartError, Unavailable
+from shop import database
 from shop.database import open_database
 from shop.order.store import open_orders
 
@@ -18,20 +21,24 @@ def test_an_unreachable_database_is_unavailable():
 
     async def main():
         # Port 1 is reserved and nothing listens there: the connection is refused at once.
-        async with open_database("postgresql://nobody@127.0.0.1:1/none") as database:
+        async with open_database("postgresql://nobody@127.0.0.1:1/none") as opened:
             with pytest.raises(Unavailable, match="no connection to the database"):
-                await database.ping()
+                await opened.ping()
 
     asyncio.run(main())
 
 
-def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path):
-    """An SQLite file that cannot be opened raises Unavailable."""
+def test_a_locked_database_is_unavailable(tmp_path: Path, monkeypatch):
+    """A write that another connection keeps out for too long raises Unavailable."""
+    monkeypatch.setattr(database, "BUSY", 0.01)
 
     async def main():
-        async with open_database(f"sqlite:///{tmp_path}/absent/shop.db") as database:
-            with pytest.raises(Unavailable):
-                await database.ping()
+        async with open_database(f"sqlite:///{tmp_path}/shop.db") as opened:
+            await opened.ping()
+            with closing(sqlite3.connect(tmp_path / "shop.db", isolation_level=None)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                with pytest.raises(Unavailable, match="the database is unavailable"):
+                    await opened.run(text("create table late (id integer)"))
 
     asyncio.run(main())
 
@@ -40,9 +47,9 @@ def test_a_wrong_statement_is_no_outage(tmp_path: Path):
     """A statement that is wrong does not pass for an outage."""
 
     async def main():
-        async with open_database(f"sqlite:///{tmp_path}/shop.db") as database:
+        async with open_database(f"sqlite:///{tmp_path}/shop.db") as opened:
             with pytest.raises(Exception, match="no such column") as caught:
-                await database.run(text("select absent"))
+                await opened.run(text("select absent"))
             assert not isinstance(caught.value, Unavailable)
 
     asyncio.run(main())

@@ -27,7 +27,9 @@ GRACE = 0.005
 """Seconds that the handler's timer lets pass after the deadline, so that a call that runs into the same deadline
 is settled by its own timer first and counted for what it is."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_REJECTED = REJECTED.encode()
+_OURS = frozenset({REJECTED.encode(), b"x-trace-id", b"connection", b"keep-alive", b"transfer-encoding"})
+"""Fields that only the server itself says: a handler may hand on the whole answer of a peer, and a caller that reads
+``x-rejected`` sends its request again."""
 
 log = logging.getLogger("mizzen.server")
 
@@ -185,9 +187,10 @@ class Edge:
         return response
 
     def _strip(self, response: Response) -> None:
-        for name, _ in response.headers.raw:
-            if name == _REJECTED:  # only the server itself may say so: a caller would send the request again
-                response.headers.remove(REJECTED)
+        raw = response.headers.raw
+        for name, _ in raw:
+            if name in _OURS:
+                response.headers.raw = [field for field in raw if field[0] not in _OURS]
                 return
 
 

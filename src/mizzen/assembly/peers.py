@@ -15,7 +15,7 @@ from mizzen.rules.config import ClientConfig
 from mizzen.rules.discovery import Back, Changed, EndpointStore, Held, Instance, Lost, Resolver, StoreEvent
 from mizzen.rules.retry import Budget, retry
 from mizzen.rules.timeouts import attempt, deadline
-from mizzen.words.clock import Clock, Random
+from mizzen.words.clock import Clock, Random, format_duration
 from mizzen.words.context import Context, current, send
 from mizzen.words.errors import CallError, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
@@ -194,7 +194,7 @@ class Peer:
             failed = count_outcomes(self.breaker.names)
             raise Unavailable(f"the breaker is open: {failed}, next trial in {self.breaker.retry_after(self.clock()):.0f}s")
         if not self.balancer.endpoints:
-            raise Unavailable(self._missing())
+            raise Unavailable(f"no instance: {self._missing()}")
 
     def describe(self) -> dict[str, Any]:
         """Everything known about this peer, for people and tools."""
@@ -234,8 +234,10 @@ class Peer:
 
     def _missing(self) -> str:
         age = self.store.age(self.clock())
-        known = "it has not answered yet" if age is None else f"its last word is {age:.0f}s old"
-        return f"no instance of {self.name} in {self.backend}: {known}"
+        if age is None:
+            error = self.store.last_error
+            return f"{self.backend} has not said where it is{f' ({error})' if error else ' yet'}"
+        return f"{self.backend} says there is none; its last word is {format_duration(age)} old"
 
     # -- events ------------------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ class Route:
         self.function = function
         self.status = status
         """The status of an answer that is not a Response; None is answered with 204 while this is 200."""
-        named: Any = raises  # one alone may stand without brackets; whether they are answers, binding checks
+        named: Any = raises  # not checked here but by binding, which knows the function
         self.raises: tuple[type[Answer], ...] = tuple(named) if hasattr(named, "__iter__") else (named,)
         """The answers that the function may raise, for the contract."""
         self.layers = tuple(layers)
@@ -83,9 +83,8 @@ class Route:
             raise self._error(f"{self.method!r} is not a method", fix='such as "GET" or "POST"')
         if self.max_body is not None and self.max_body < 0:
             raise self._error(f"the max_body of {self} is {self.max_body}", fix="a number of bytes, such as 1024 * 1024")
-        for layer in self.layers:
-            if not callable(layer):
-                raise self._error(f"{layer!r} among the layers of {self} is not a layer", fix="a layer takes a Handler")
+        if wrong := [layer for layer in self.layers if not callable(layer)]:
+            raise self._error(f"{wrong[0]!r} among the layers of {self} is not a layer", fix="a layer takes a Handler")
 
     def _error(self, what: str, *, fix: str = "") -> StartError:
         return StartError(what, where=(self.line,), fix=fix)
@@ -276,7 +275,9 @@ class _Paths(Generic[T]):
                 self.static[route.template] = (entry, ())
         masks = sorted(shapes)
         self._by_length = {
-            length: tuple(shapes[mask] for mask in masks if _fits(mask, length))
+            length: tuple(
+                shapes[mask] for mask in masks if len(mask) == length - 1 or (mask[-1] == _REST and len(mask) < length)
+            )
             for length in range(2, max(map(len, masks)) + 2)
         }
         self._beyond = tuple(shapes[mask] for mask in masks if mask[-1] == _REST)
@@ -364,10 +365,6 @@ def _shape(mask: str) -> _Shape:
     key: Callable[[list[str]], Any] = itemgetter(*literals) if literals else lambda _: None
     places = tuple(place for place, kind in enumerate(mask, 1) if kind == _PARAM)
     return _Shape(key, {}, places, mask.find(_REST) + 1)
-
-
-def _fits(mask: str, length: int) -> bool:
-    return len(mask) < length if mask[-1] == _REST else len(mask) == length - 1
 
 
 def _decode(segments: list[str]) -> tuple[list[str], bool]:

@@ -49,7 +49,7 @@ class Fault(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Problem(msgspec.Struct, omit_defaults=True):
+class Problem(msgspec.Struct):
     """An RFC 9457 problem, ours or a peer's."""
 
     type: str = "about:blank"
@@ -57,7 +57,8 @@ class Problem(msgspec.Struct, omit_defaults=True):
     status: int = 0
     detail: str = ""
     trace_id: str = ""
-    errors: list[Fault] = []
+    errors: list[Fault] | msgspec.UnsetType = msgspec.UNSET
+    """Every field at fault, for 422; not there otherwise."""
 
 
 class MizzenError(Exception):
@@ -102,7 +103,7 @@ class Answer(MizzenError):
     def problem(self, trace_id: str) -> Problem:
         """This answer as an RFC 9457 problem."""
         title = self.title or HTTPStatus(self.status).phrase
-        return Problem(self.type, title, self.status, self.detail, trace_id, self.errors)
+        return Problem(self.type, title, self.status, self.detail, trace_id, self.errors or msgspec.UNSET)
 
 
 class BadRequest(Answer):

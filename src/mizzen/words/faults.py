@@ -203,7 +203,7 @@ class _Search:
     def _fields(
         self, value: dict[Any, Any], type_: inspect.StructType | inspect.DataclassType | inspect.TypedDictType, path: str
     ) -> None:
-        for field in type_.fields:
+        for field in _ordered(type_):
             if field.encode_name in value:
                 self.look(value[field.encode_name], field.type, _join(path, field.encode_name))
             elif field.required and len(self.faults) < FAULTS_MAX:
@@ -296,6 +296,14 @@ def _annotation(type_: inspect.Type) -> Any:
         return getattr(type_, "cls", Any)  # every kind that is left is a class of the user's
     constraints = {name: getattr(type_, name) for name in _CONSTRAINTS if getattr(type_, name, None) is not None}
     return Annotated[base, msgspec.Meta(**constraints)] if constraints else base
+
+
+def _ordered(type_: inspect.StructType | inspect.DataclassType | inspect.TypedDictType) -> Sequence[inspect.Field]:
+    """The fields as they are written; those of a TypedDict msgspec lists by the alphabet."""
+    if not isinstance(type_, inspect.TypedDictType):
+        return type_.fields
+    written = list((get_origin(type_.cls) or type_.cls).__annotations__)
+    return sorted(type_.fields, key=lambda field: written.index(field.name))
 
 
 def _takes_dict(type_: inspect.Type) -> bool:

@@ -11,7 +11,7 @@ LARGEST = 2**31 - 1
 """The largest id: what an INTEGER column holds."""
 
 Id = Annotated[int, Meta(ge=0, le=LARGEST)]
-Item = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f]+$")]
+Item = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
 Quantity = Annotated[int, Meta(ge=1, le=1000)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Offset = Annotated[int, Meta(ge=0, le=LARGEST)]

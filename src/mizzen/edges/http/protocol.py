@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
 from mizzen.words.errors import BadRequest
-from mizzen.words.message import Body, Request, Response
+from mizzen.words.message import Request, Response
 
 from .body import BodyStream
+from .pacing import Patience
 from .reading import RequestReader
 from .writing import CONTINUE, LARGE, LAST_CHUNK, Head, answer_head, chunk
 
@@ -25,9 +26,6 @@ FAIR = 256 * 1024
 
 _PIPELINE, _BODY = 1, 2  # why reading is held
 
-_TICK = 0.001
-"""Seconds: how early a timer may fire and still count, since libuv rounds to milliseconds."""
-
 
 def peer_name(address: Any) -> str:
     """A caller's address as text: ``host:port``, IPv6 in brackets; empty where there is none, as on a Unix socket."""
@@ -41,8 +39,8 @@ class ServerConnection(asyncio.Protocol):
     """Reads requests, has each answered in a task of its own, one after another, and writes the answers in order."""
 
     __slots__ = (
-        "_begun", "_blocked", "_closing", "_due", "_ending", "_gone", "_held", "_loop", "_peer", "_queue", "_reader", "_room",
-        "_sent", "_server", "_streaming", "_timer", "_timer_due", "_transport", "_turn", "_unsent", "task",
+        "_begun", "_blocked", "_closing", "_ending", "_gone", "_held", "_loop", "_patience", "_peer", "_queue", "_reader",
+        "_room", "_sent", "_server", "_streaming", "_transport", "_turn", "_unsent", "task",
     )  # fmt: skip
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -64,9 +62,7 @@ class ServerConnection(asyncio.Protocol):
         self._blocked = False  # whether the caller does not read
         self._room: asyncio.Future[None] | None = None
         self._unsent = 0  # bytes in the transport's buffer when their progress was last looked at
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
-        self._due = 0.0
+        self._patience = Patience(loop, server.clock, self._expired)
 
     # -- the transport's callbacks --------------------------------------------------------------------------------
 
@@ -78,7 +74,7 @@ class ServerConnection(asyncio.Protocol):
             self, limits=server.limits, peer=self._peer, streams=server.streams, max_body=server.max_body
         )
         if server.join(self):
-            self._expect(server.limits.header_read)
+            self._patience.expect(server.limits.header_read)
         else:
             self._reader.stop(503, f"{server.limits.connections} connections are open here already")
 
@@ -89,9 +85,9 @@ class ServerConnection(asyncio.Protocol):
         waited = reader.partial
         reader.feed(data)
         if reader.request is not None:
-            self._expect(self._server.limits.progress)
+            self._patience.expect(self._server.limits.progress)
         elif reader.partial and (reader.ended or not waited):
-            self._expect(self._server.limits.header_read)
+            self._patience.expect(self._server.limits.header_read)
 
     def eof_received(self) -> None:
         # Whoever closes the sending side has left, as far as one can tell: nobody waits for the answer.
@@ -100,15 +96,13 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience.cancel()
         self._server.leave(self)
 
     def pause_writing(self) -> None:
         self._blocked = True
         self._unsent = self._transport.get_write_buffer_size()
-        self._expect(self._server.limits.progress)
+        self._patience.expect(self._server.limits.progress)
 
     def resume_writing(self) -> None:
         self._blocked = False
@@ -161,7 +155,7 @@ class ServerConnection(asyncio.Protocol):
         if held and not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
             if self._reader.request is not None:
-                self._expect(self._server.limits.progress)
+                self._patience.expect(self._server.limits.progress)
 
     # -- one request after another ---------------------------------------------------------------------------------
 
@@ -199,11 +193,12 @@ class ServerConnection(asyncio.Protocol):
             if self._server.draining:
                 self.close(rude=False)
             else:
-                self._expect(self._server.limits.keep_alive)
+                self._patience.expect(self._server.limits.keep_alive)
 
     def _deny(self, request: Request, refusal: Response) -> None:
         head = answer_head(refusal, method=request.method, keep=False, old=False, date=self._server.date())
-        self._write(head, refusal.body)
+        self._sent = 0
+        self._write(head, cast("bytes", refusal.body))  # the server saw to it that refusals are whole
         self._server.settle(request, refusal, self._sent)
         self.close(rude=True)
 
@@ -218,12 +213,14 @@ class ServerConnection(asyncio.Protocol):
         try:
             try:
                 response = await server.handler(request)
-                head = self._head(request, response, source, keep, old)
+                keep = keep and self._keeps(source, response)
+                head = answer_head(response, method=request.method, keep=keep, old=old, date=server.date())
             except Exception as error:  # a handler that answers must not raise: a defect, told to whoever watches
                 server.report(request, error)
                 await self._end(request, response)
                 response = Response(500)
-                head = self._head(request, response, source, keep, old)
+                keep = keep and self._keeps(source, response)
+                head = answer_head(response, method=request.method, keep=keep, old=old, date=server.date())
             if not self._closing:
                 out = True
                 close = head.close
@@ -255,23 +252,19 @@ class ServerConnection(asyncio.Protocol):
                     else:
                         self._next()
 
-    def _head(self, request: Request, response: Response, source: object, keep: bool, old: bool) -> Head:
-        server = self._server
-        if server.closing or (
-            # A whole answer to a body that is still under way ends the connection; a streamed one may still read it.
-            isinstance(source, BodyStream) and not source.ended and isinstance(response.body, bytes)
-        ):
-            keep = False
-        return answer_head(response, method=request.method, keep=keep, old=old, date=server.date())
+    def _keeps(self, source: object, response: Response) -> bool:
+        """Whether the connection may go on: not when we stop, nor after a whole answer to a body still under way."""
+        if self._server.closing:
+            return False
+        return not isinstance(source, BodyStream) or source.ended or not isinstance(response.body, bytes)
 
-    def _write(self, head: Head, body: Body) -> None:
-        if head.empty or not isinstance(body, bytes):
-            self._sent = 0
+    def _write(self, head: Head, body: bytes) -> None:
+        if head.empty:
             self._transport.write(head.data)
             return
         self._sent = len(body)
         if len(body) < LARGE:
-            self._transport.write(head.data)
+            self._transport.write(head.data)  # which has the body at its end
         else:
             self._transport.writelines((head.data, body))
 
@@ -282,7 +275,7 @@ class ServerConnection(asyncio.Protocol):
             return
         self._streaming = True
         progress = self._server.limits.progress
-        self._expect(progress)
+        self._patience.expect(progress)
         turn = 0
         async for piece in body:
             size = len(piece)
@@ -295,7 +288,7 @@ class ServerConnection(asyncio.Protocol):
             if transport.is_closing():
                 return
             transport.write(chunk(piece) if head.chunked else piece)
-            self._expect(progress)
+            self._patience.expect(progress)
             if self._blocked:
                 self._room = self._loop.create_future()
                 await self._room
@@ -316,34 +309,13 @@ class ServerConnection(asyncio.Protocol):
 
     # -- time ------------------------------------------------------------------------------------------------------
 
-    def _expect(self, seconds: float) -> None:
-        """Look again in so many seconds; a timer that fires earlier looks at the new time and waits on."""
-        self._due = due = self._server.clock() + seconds
-        if self._timer is not None:
-            if self._timer_due <= due + _TICK:
-                return
-            self._timer.cancel()
-        self._arm(due, seconds)
-
-    def _arm(self, due: float, seconds: float) -> None:
-        self._timer_due = due
-        self._timer = self._loop.call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        left = self._due - self._server.clock()
-        if left > _TICK:
-            self._arm(self._due, left)
-        else:
-            self._expired()
-
     def _expired(self) -> None:
         limits = self._server.limits
         reader = self._reader
         unsent = self._transport.get_write_buffer_size()
         if (self._closing or self._blocked) and 0 < unsent < self._unsent:
             self._unsent = unsent
-            self._expect(limits.progress)
+            self._patience.expect(limits.progress)
         elif self._closing or self._blocked:
             self._abort()
         elif self._streaming:
@@ -376,7 +348,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _watch_flush(self, seconds: float) -> None:
         self._unsent = self._transport.get_write_buffer_size()
-        self._expect(self._server.limits.progress if self._unsent else seconds)
+        self._patience.expect(self._server.limits.progress if self._unsent else seconds)
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is under way, not even the beginning of a head."""

@@ -16,6 +16,7 @@ from .limits import Limits
 
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"upgrade"})
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+_SLASH = ord("/")
 _CHUNK_OVERHEAD = 32
 """Bytes around one chunk that are no reason for suspicion: its size, two line ends and a short extension."""
 
@@ -61,7 +62,7 @@ class RequestReader:
     """The requests of one connection. After a refusal or a last request it is deaf."""
 
     __slots__ = (
-        "_chunk_size", "_chunked", "_chunks", "_fed", "_headers", "_host", "_keep", "_late", "_limits", "_max_body",
+        "_before", "_chunk_size", "_chunked", "_chunks", "_headers", "_host", "_keep", "_late", "_limits", "_max_body",
         "_most", "_muted", "_old", "_parser", "_peer", "_pieces", "_replay", "_sink", "_size", "_streams", "_url", "_wire",
         "deaf", "ended", "owes", "partial", "request", "stream",
     )  # fmt: skip
@@ -84,7 +85,7 @@ class RequestReader:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._host = b""  # the last value found to be good: it hardly ever changes
-        self._fed = 0  # at least as many bytes as the head under way has
+        self._before = 0  # bytes of the reads before the latest that the head under way may have
         self._chunk_size = 0  # of the latest read
         self._late = 0  # bytes of the head under way that came after its first read
         self._keep = True
@@ -112,7 +113,6 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Read; whatever comes of it goes to the sink."""
         self._chunk_size = size = len(data)
-        self._fed += size
         self.ended = False
         if self._chunked:
             self._wire += size
@@ -136,6 +136,7 @@ class RequestReader:
     def _still_in_head(self, size: int, *, blank: bool) -> None:
         # How much of a read that completed a request belongs to the next head is unknown, and bounded by one read.
         self._late = 0 if self.ended else self._late + size
+        self._before += size
         self.partial = self.partial or not blank  # empty lines before a request are allowed, and no beginning
         if self._late > self._limits.headers + self._limits.url:
             self.stop(431, f"the request's head is over {self._limits.headers} bytes")
@@ -180,8 +181,7 @@ class RequestReader:
             raise Refused(414, f"the request target is over {self._limits.url} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.request is None:  # else a trailer: nothing that arrives after the body may change its meaning
-            self._headers.append((name.lower(), value.rstrip(b" \t")))
+        self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self._muted:
@@ -189,10 +189,11 @@ class RequestReader:
         parser = self._parser
         raw = self._headers
         url = self._url
-        self.partial = False
-        self._late = 0
-        if self._fed > self._limits.headers:
+        if self._before + self._chunk_size > self._limits.headers:
             self._measure(raw)
+        if self.partial:
+            self.partial = False
+            self._late = self._before = 0
         verb = parser.get_method()
         method = _METHODS.get(verb) or verb.decode("ascii")
         host = length = coding = expect = connection = upgrade = None
@@ -219,9 +220,12 @@ class RequestReader:
         keep = parser.should_keep_alive()
         # Kept without having asked for it is what only HTTP/1.1 gives; the version is asked for in all other cases.
         old = False if keep and connection is None else self._is_old(parser.get_http_version())
-        path, query, authority = split_target(method, url)
-        if authority is not None:
-            host = self._put_host(raw, host, authority)
+        if url[0] == _SLASH and b"#" not in url:  # as split_target does, without the call
+            path, _, query = url.decode("ascii").partition("?")
+        else:
+            path, query, authority = split_target(method, url)
+            if authority is not None:
+                host = self._put_host(raw, authority)
         if host is None:
             if not old:
                 raise Refused(400, "no Host")
@@ -230,7 +234,7 @@ class RequestReader:
                 raise Refused(400, "Host is not a host and port")
             self._host = host
         self._url = b""
-        self._headers = []
+        self._headers = []  # what follows now are trailers, which change nothing
         self._keep = keep
         self._old = old
         self.request = request = Request(method, path, query=query, headers=Headers.of(raw), peer=self._peer)
@@ -260,7 +264,7 @@ class RequestReader:
             raise Refused(505, f"HTTP/{version} is not spoken here")
         return True
 
-    def _put_host(self, raw: list[tuple[bytes, bytes]], host: bytes | None, authority: bytes) -> bytes:
+    def _put_host(self, raw: list[tuple[bytes, bytes]], authority: bytes) -> bytes:
         """In absolute form the target's authority counts, whatever Host says (RFC 9112 §3.2.2)."""
         raw[:] = [(name, value) for name, value in raw if name != b"host"]
         raw.insert(0, (b"host", authority))
@@ -308,17 +312,17 @@ class RequestReader:
         if self._replay or request is None:
             return
         self.ended = True
-        self._fed = self._chunk_size
-        self._chunked = self.owes = False
+        self.request = None
         if not self._keep:
             self.deaf = True
-        pieces = self._pieces
-        if self.stream is not None:
-            stream, self.request, self.stream = self.stream, None, None
-            stream.end()
-            return
-        if pieces:
-            request.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._most:
+            self._most = 0
+            self._chunked = self.owes = False
+            self._headers = []
+            if self.stream is not None:
+                stream, self.stream = self.stream, None
+                stream.end()
+                return
+            request.body = b"".join(self._pieces)
             self._pieces = []
-        self.request = None
         self._sink.offer(request, self._keep, self._old)

@@ -58,7 +58,7 @@ def json_access(
         f'"instance":"{escape(instance)}","trace_id":"'
     )
     routes: dict[str, str] = {}
-    second, prefix = -1, ""
+    second, prefix = -2, ""
 
     def access(
         context: Context, method: str, route: str, path: str, status: int, seconds: float, sent_bytes: int, peer: str
@@ -67,9 +67,11 @@ def json_access(
         if errors_only and status < 500:
             return
         now = wall()
-        whole = int(now)
-        if whole != second:
-            second, prefix = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+        part = now - second
+        if not 0 <= part < 1:
+            second = int(now)
+            part = now - second
+            prefix = time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
         if len(path) > LONGEST_PATH:
             path = path[:LONGEST_PATH] + "..."
         given = f"{path}{method}{peer}"  # all that a caller chooses, looked at in one go
@@ -81,7 +83,8 @@ def json_access(
             if len(routes) < 4096:  # routes are templates and few; whoever passes paths must not fill the memory
                 routes[route] = template
         write(
-            f'{{"time":"{prefix}.{int((now - whole) * 1e6):06d}Z","level":"{"info" if status < 500 else "error"}",'
+            # A "%06d" of a float costs a third of what the same costs as a format specification.
+            f'{prefix}{"%06d" % (part * 1e6)}Z","level":"{"info" if status < 500 else "error"}",'  # noqa: UP031
             f'"message":"{method} {path} {status}{head}{context.trace_id}","span_id":"{context.span_id}",'
             f'"method":"{method}","route":"{template}","path":"{path}","status":{status},'
             f'"duration_ms":{seconds * 1000:.3f},"bytes":{sent_bytes},"peer":"{peer}"}}\n'.encode()

@@ -68,9 +68,7 @@ class JsonLines:
 
     def access(self, write: Callable[[bytes], None], *, errors_only: bool) -> Access:
         """The access log in this form."""
-        return json_access(
-            write, service=self.service, version=self.version, instance=self.instance, errors_only=errors_only
-        )
+        return json_access(write, service=self.service, version=self.version, instance=self.instance, errors_only=errors_only)
 
     def _writable(self, value: Any) -> Any:
         try:

@@ -97,6 +97,7 @@ class Logs:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gather lines per turn of ``loop`` and log what its tasks and callbacks leave uncaught; on the loop's thread."""
+        self.detach()
         self._loop = loop
         self._loop_before = loop.get_exception_handler()
         loop.set_exception_handler(self._loop_ours)

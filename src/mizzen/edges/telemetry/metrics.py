@@ -20,8 +20,8 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
-Values = Mapping[tuple[str, ...], float]
-"""A value for each combination of label values, in the order of the family's labels."""
+Values = Mapping[Any, float]
+"""A value for each tuple of label values, in the order of the family's labels."""
 
 
 class Counter:

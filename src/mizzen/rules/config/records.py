@@ -187,9 +187,7 @@ class System(msgspec.Struct, kw_only=True):
             fix=f"use {near}" if near else f"add [services.{name}] to {self.file.name}, or name one that it has",
         )
 
-    def client(
-        self, service: str, peer: str, *, timeout: float | None = None, retries: int | None = None
-    ) -> ClientConfig:
+    def client(self, service: str, peer: str, *, timeout: float | None = None, retries: int | None = None) -> ClientConfig:
         """How ``service`` calls ``peer``: ``timeout`` and ``retries`` are the code's, which file and environment override."""
         path = ("services", service, "clients", peer)
         config = self.service(service).clients.get(peer, ClientConfig())
@@ -199,4 +197,3 @@ class System(msgspec.Struct, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<System {self.name}: {', '.join(self.services) or 'no services'}>"
-

@@ -101,7 +101,7 @@ def _body(data: str | None, fields: dict[str, str]) -> bytes | None:
         except ValueError as error:
             raise Usage(
                 f"mizzen call: --data is not JSON: {error}",
-                fix="--data '{\"name\": \"value\"}', or say what it is: --header content-type:text/plain",
+                fix='--data \'{"name": "value"}\', or say what it is: --header content-type:text/plain',
             ) from None
         fields["content-type"] = "application/json"
     return data.encode()

@@ -35,9 +35,7 @@ def routes(service: Service, folder: Dir = None) -> int:
 
 def stack(
     service: Service,
-    peer: Annotated[
-        str | None, typer.Argument(metavar="[PEER]", help="only how it calls that one", show_default=False)
-    ] = None,
+    peer: Annotated[str | None, typer.Argument(metavar="[PEER]", help="only how it calls that one", show_default=False)] = None,
     folder: Dir = None,
 ) -> int:
     from .show import show_stack

@@ -27,7 +27,7 @@ def show_routes(service: str, folder: str | None) -> int:
 
 def show_stack(service: str, peer: str | None, folder: str | None) -> int:
     """Print the layers of a service's server and of its clients, outermost first, with the reason of each place."""
-    _, described = _describe(service, folder)
+    system, described = _describe(service, folder)
     clients: Mapping[str, Any] = described["clients"]
     if peer is not None and peer not in clients:
         raise Usage(
@@ -39,9 +39,8 @@ def show_stack(service: str, peer: str | None, folder: str | None) -> int:
         _print_stack(f"{service} answers through", described["stack"], "the bound handler")
     for name, client in clients.items():
         if peer in (None, name):
-            settings = ", ".join(f"{key} {_setting(key, value)}" for key, value in client["settings"].items())
-            need = "required" if client["required"] else "optional"
-            _print_stack(f"{service} calls {name} ({need}; {settings}) through", client["stack"], "connection pool")
+            terms = _terms(system, service, name, client)
+            _print_stack(f"{service} calls {name} ({terms}) through", client["stack"], "connection pool")
     return 0
 
 
@@ -76,9 +75,7 @@ def _describe(service: str, folder: str | None) -> tuple[System, Mapping[str, An
     return system, load_service(system, service).describe()
 
 
-def _with_clients(
-    rows: list[Setting], system: System, service: str, clients: Mapping[str, Mapping[str, Any]]
-) -> list[Setting]:
+def _with_clients(rows: list[Setting], system: System, service: str, clients: Mapping[str, Mapping[str, Any]]) -> list[Setting]:
     """The same rows with what the code says of each client: it stands above our defaults, below file and environment."""
     out = list(rows)
     for peer, client in clients.items():
@@ -93,6 +90,15 @@ def _with_clients(
             if row.origin == DEFAULT and key in said and row.value != _setting(key, said[key]):
                 out[index] = Setting(row.key, _setting(key, said[key]), CODE)
     return out
+
+
+def _terms(system: System, service: str, peer: str, client: Mapping[str, Any]) -> str:
+    """On what terms a peer is called: what the code says, unless file or environment say otherwise."""
+    said = client["settings"]
+    config = system.client(service, peer, timeout=said["timeout"], retries=said["retries"])
+    need = "required" if (client["required"] if config.required is None else config.required) else "optional"
+    breaker = f"breaker {config.breaker.failures} failures, {format_duration(config.breaker.cooldown)}"
+    return f"{need}; timeout {format_duration(config.timeout)}, retries {config.retries}, {breaker}"
 
 
 def _print_stack(title: str, layers: list[Mapping[str, str]], end: str) -> None:

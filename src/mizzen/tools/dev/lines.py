@@ -15,6 +15,12 @@ _HEAD = {"time", "level", "message", "logger", "service", "version", "instance",
 # Whatever a caller sent may end up in a line: nothing of it may steer the terminal.
 _CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if code not in (9, 10)}
 _DIM = "2"
+_PROBES = (b'"path":"/ready"', b'"path":"/health"', b'"path":"/live"')
+
+
+def is_probe(line: bytes) -> bool:
+    """Whether it says no more than that somebody probed the service: supervisor and registry do so all the time."""
+    return b'"logger":"mizzen.access"' in line and any(path in line for path in _PROBES)
 
 
 def render_line(line: bytes, *, colour: bool) -> str:

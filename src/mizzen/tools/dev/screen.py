@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TextIO
 
-from .lines import render_line
+from .lines import is_probe, render_line
 
 OWN = "mizzen"
 """The name before the supervisor's own lines."""
@@ -29,7 +29,9 @@ class Screen:
             self._write(name, self._painted(line, _RED) if wrong else line)
 
     def log(self, name: str, line: bytes) -> None:
-        """Print a log line of a service: its JSON as people read it, anything else as it is."""
+        """Print a log line of a service: its JSON as people read it, anything else as it is; nothing of mere probes."""
+        if is_probe(line):
+            return
         for part in self._rendered(line).split("\n"):  # a traceback is several
             self._write(name, part)
 

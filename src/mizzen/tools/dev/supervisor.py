@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,13 @@ class Supervisor:
         self._environ = environ
         self._stop = asyncio.Event()
         self._imports = Imports(system.folder)
-        peers = {
-            name: required_peers(config, described[name]["clients"]) for name, config in system.services.items()
-        }
+        peers = {name: required_peers(config, described[name]["clients"]) for name, config in system.services.items()}
         self.units: dict[str, Unit] = {}
         for name in start_order(peers):
             config = system.services[name]
             waits = [self.units[peer] for peer in peers[name] if peer in self.units]
             self.units[name] = Unit(name, config, waits, make=self._make, screen=screen)
+        self._callers = _callers({name: list(described[name]["clients"]) for name in self.units})
 
     async def run(self) -> int:
         """Run until SIGINT or SIGTERM; 0, or ``StartError`` when a port is taken."""
@@ -112,14 +111,13 @@ class Supervisor:
 
     async def _stop_all(self) -> None:
         """In reverse: who calls ends before who is called; all of it within the grace."""
-        callers = {name: [other for other in self.units.values() if unit in other.peers] for name, unit in self.units.items()}
         began = monotonic()
 
         async def stop(unit: Unit) -> None:
             try:
                 async with asyncio.timeout(IN_TURN):
-                    for caller in callers[unit.name]:
-                        await caller.ended.wait()
+                    for caller in self._callers[unit.name]:
+                        await self.units[caller].ended.wait()
             except TimeoutError:
                 self.screen.say(f"{unit.name} stops, although a caller of it has not")
             await unit.stop(max(0.5, GRACE - (monotonic() - began)))
@@ -188,6 +186,12 @@ class Supervisor:
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.system.name}: {', '.join(map(repr, self.units.values()))}>"
+
+
+def _callers(clients: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """For each service those that call it and started after it; of two that call each other, the later ends first."""
+    order = list(clients)
+    return {name: [other for other in order[order.index(name) + 1 :] if name in clients[other]] for name in order}
 
 
 def _check_ports(system: System) -> None:

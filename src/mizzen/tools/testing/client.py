@@ -16,7 +16,7 @@ from mizzen.assembly.running import Running
 from mizzen.assembly.service import Service
 from mizzen.assembly.target import encode_query
 from mizzen.edges.http import Pool, PoolLimits
-from mizzen.edges.resolvers import NoneResolver, StaticResolver
+from mizzen.edges.resolvers import StaticResolver
 from mizzen.rules.config import ClientConfig, ServiceConfig
 from mizzen.words.message import Headers, Request, Response
 
@@ -129,8 +129,8 @@ async def _listening(
         connected[name] = Peer(
             handle,
             ClientConfig(required=handle.required and present),
-            StaticResolver({name: [f"http://{name}:{PORT}"]}) if present else NoneResolver(),
-            backend="memory:",
+            StaticResolver({name: [f"http://{name}:{PORT}"] if present else []}),
+            backend="this test",
             network=network,
             telemetry=telemetry,
             clock=clock,

@@ -1,0 +1,483 @@
+"""Client and server over the in-memory network, in virtual time: the time limits at their real values, and the faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from mizzen.edges.http import Limits, Pool, PoolLimits, Server
+from mizzen.tools.testing.memory import MemoryListener, MemoryNetwork
+from mizzen.tools.testing.virtual import DeadLock, run
+from mizzen.words.errors import ConnectFailed, ConnectionLost
+from mizzen.words.handler import Handler
+from mizzen.words.message import Request, Response
+
+HOST, PORT = "user", 80
+
+
+class Site:
+    """A server in memory, a pool that talks to it, and what the hooks were told."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.server: Server
+        self.listener: MemoryListener
+        self.pool: Pool
+        self.sent: list[tuple[str, int | None, int]] = []
+        self.errors: list[BaseException] = []
+
+    async def get(self, path: str = "/") -> Response:
+        return await self.pool.send(Request("GET", path))
+
+    async def dial(self) -> Caller:
+        _, caller = await self.network.connect(Caller, HOST, PORT)
+        assert isinstance(caller, Caller)
+        return caller
+
+
+class Caller(asyncio.Protocol):
+    """A caller in raw bytes that remembers what it got, and when the connection ended."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[float] = self.loop.create_future()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set_result(self.loop.time())
+
+
+@asynccontextmanager
+async def serving(handler: Handler, *, limits: Limits | None = None, **options: Any) -> AsyncIterator[Site]:
+    """A server of that handler in memory."""
+    site = Site()
+    loop = asyncio.get_running_loop()
+    site.server = Server(
+        handler,
+        limits=limits or Limits(),
+        clock=loop.time,
+        refuse=lambda status, detail, request: Response(status, detail.encode()),
+        sent=lambda request, response, sent: site.sent.append((request.path, response.status if response else None, sent)),
+        on_error=lambda request, error: site.errors.append(error),
+        **options,
+    )
+    site.listener = await site.network.listen(HOST, PORT, site.server.protocol)
+    site.pool = Pool(HOST, PORT, connect=site.network.connect, limits=PoolLimits(), clock=loop.time, peer="user")
+    try:
+        yield site
+    finally:
+        site.pool.close()
+        site.listener.close()
+        await site.server.drain(0)
+        await settle()
+        assert site.server.connections == 0
+        assert site.server.in_flight == 0
+
+
+async def settle() -> None:
+    """Let everything happen that happens without time passing."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def hello(request: Request) -> Response:
+    """Answers with the path, and the body when there is one."""
+    return Response(200, request.path.encode() + await request.read())
+
+
+def slow(seconds: float) -> Handler:
+    """A handler that takes so long."""
+
+    async def handler(request: Request) -> Response:
+        await asyncio.sleep(seconds)
+        return Response(200, b"slow")
+
+    return handler
+
+
+def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run an asynchronous test in virtual time; an hour is more than any of them needs."""
+
+    def start() -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(3600):
+                await test()
+
+        run(limited(), start=1000.0)
+
+    start.__name__ = test.__name__
+    start.__doc__ = test.__doc__
+    return start
+
+
+async def elapsed(work: Awaitable[Any]) -> float:
+    """Virtual seconds that something takes."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    await work
+    return loop.time() - before
+
+
+# -- without faults ----------------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_the_real_protocols_run_in_memory() -> None:
+    """A request is answered over the same protocol classes, and connections are kept."""
+    async with serving(hello) as site:
+        assert (await site.get("/a")).body == b"/a"
+        assert (await site.pool.send(Request("POST", "/b", body=b"c" * 300_000))).body == b"/b" + b"c" * 300_000
+        assert site.server.connections == 1
+        assert site.network.describe() == {"listening": ["user:80"], "connections": 1, "faults": {}}
+        assert site.sent == [("/a", 200, 2), ("/b", 200, 300_002)]
+
+
+@virtual
+async def test_peers_have_names() -> None:
+    """The server sees an address of the caller, and each connection has one of its own."""
+    peers: list[str] = []
+
+    async def handler(request: Request) -> Response:
+        peers.append(request.peer)
+        await asyncio.sleep(1)
+        return Response()
+
+    async with serving(handler) as site:
+        await asyncio.gather(site.get(), site.get())
+        assert len(set(peers)) == 2
+        assert all(peer.startswith("127.0.0.1:") for peer in peers)
+
+
+@virtual
+async def test_time_passes_only_where_somebody_waits() -> None:
+    """A call takes as long as its handler, and the network adds nothing."""
+    async with serving(slow(7.0)) as site:
+        before = time.perf_counter()
+        assert await elapsed(site.get()) == pytest.approx(7.0)
+        assert time.perf_counter() - before < 5
+
+
+@virtual
+async def test_flow_control_reaches_from_end_to_end() -> None:
+    """A source is stopped while its reader does not read, and nothing is lost when it goes on."""
+    produced = 0
+
+    async def source() -> AsyncIterator[bytes]:
+        nonlocal produced
+        for _ in range(100):
+            produced += 1
+            yield b"a" * 50_000
+
+    async def handler(request: Request) -> Response:
+        return Response(200, source())
+
+    async with serving(handler) as site:
+        request = Request("GET", "/")
+        request.stream = True
+        response = await site.pool.send(request)
+        await settle()
+        assert produced < 20
+        assert len(await response.read()) == 5_000_000
+        assert site.pool.describe()["idle"] == 1
+
+
+@virtual
+async def test_a_port_can_be_chosen_or_not() -> None:
+    """Port 0 is a free one, a taken one is an error, and a wildcard host answers for every name."""
+    network = MemoryNetwork()
+    first = await network.listen("0.0.0.0", 0, Caller)
+    second = await network.listen("0.0.0.0", 0, Caller)
+    assert first.port != second.port
+    with pytest.raises(OSError, match="in use"):
+        await network.listen("0.0.0.0", first.port, Caller)
+    transport, _ = await network.connect(Caller, "anything", first.port)
+    transport.close()
+    first.close()
+    with pytest.raises(ConnectionRefusedError):
+        await network.connect(Caller, "anything", first.port)
+    await settle()
+
+
+@virtual
+async def test_half_a_close_is_seen_as_such() -> None:
+    """write_eof ends one direction only; close ends both, and what was written still arrives."""
+
+    class Patient(Caller):
+        def eof_received(self) -> bool:
+            self.transport.write(b"heard")
+            return True
+
+    network = MemoryNetwork()
+    far: list[Patient] = []
+    await network.listen(HOST, PORT, lambda: far.append(Patient()) or far[-1])  # type: ignore[func-returns-value]
+    transport, near = await network.connect(Caller, HOST, PORT)
+    assert isinstance(near, Caller)
+    transport.write(b"last words")
+    transport.write_eof()
+    with pytest.raises(RuntimeError, match="after write_eof"):
+        transport.write(b"more")
+    await settle()
+    assert (far[0].got, near.got, near.ended.done()) == (b"last words", b"heard", False)
+    far[0].transport.write(b" bye")
+    far[0].transport.close()
+    await settle()
+    assert near.got == b"heard bye"
+    assert near.ended.done()
+    assert far[0].ended.done()
+
+
+# -- time limits of the server -----------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_head_has_ten_seconds() -> None:
+    """A head that trickles is a 408 ten seconds after its first byte, however many bytes follow."""
+    async with serving(hello) as site:
+        caller = await site.dial()
+        begun = caller.loop.time()
+        for byte in b"GET / HTTP/1.1\r\nHost: user\r\nX":
+            if caller.transport.is_closing() or caller.got:
+                break
+            caller.transport.write(bytes([byte]))
+            await asyncio.sleep(1)
+        assert caller.got.startswith(b"HTTP/1.1 408 ")
+        assert caller.loop.time() - begun == pytest.approx(11, abs=1)
+
+
+@virtual
+async def test_a_new_connection_has_ten_seconds_for_its_first_byte() -> None:
+    """A connection on which nothing arrives ends without a word."""
+    async with serving(hello) as site:
+        caller = await site.dial()
+        begun = caller.loop.time()
+        assert await caller.ended - begun == pytest.approx(10)
+        assert caller.got == b""
+        assert site.sent == []
+
+
+@virtual
+async def test_an_idle_connection_is_kept_for_75_seconds() -> None:
+    """The keep-alive time counts from the last answer."""
+    async with serving(hello) as site:
+        caller = await site.dial()
+        for _ in range(3):
+            await asyncio.sleep(9)
+            caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+            await settle()
+        begun = caller.loop.time()
+        assert caller.got.count(b"200 OK") == 3
+        assert await caller.ended - begun == pytest.approx(75)
+
+
+@virtual
+async def test_a_body_may_be_slow_but_not_stop() -> None:
+    """A body lives as long as a byte a minute arrives, and is a 408 sixty seconds after the last one."""
+    async with serving(hello) as site:
+        caller = await site.dial()
+        caller.transport.write(b"POST / HTTP/1.1\r\nHost: user\r\nContent-Length: 9\r\n\r\n")
+        for _ in range(5):
+            await asyncio.sleep(50)
+            caller.transport.write(b"a")
+        await settle()
+        begun = caller.loop.time()
+        assert not caller.got
+        await caller.ended
+        assert caller.got.startswith(b"HTTP/1.1 408 ")
+        assert caller.loop.time() - begun == pytest.approx(60)
+
+
+@virtual
+async def test_a_handler_may_take_longer_than_any_idle_limit() -> None:
+    """The protocol's limits are about bytes: a handler that works for ten minutes is not disturbed."""
+    async with serving(slow(600.0)) as site:
+        assert await elapsed(site.get()) == pytest.approx(600)
+
+
+@virtual
+async def test_a_streamed_answer_may_pause_but_not_stop() -> None:
+    """A source that gives nothing for sixty seconds is given up and reported; one that is slower than usual is not."""
+    closed: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def source() -> AsyncIterator[bytes]:
+        try:
+            for pause in (0, 50, 50, 1000):
+                await asyncio.sleep(pause)
+                yield b"tick"
+        finally:
+            closed.append(loop.time())
+
+    async def handler(request: Request) -> Response:
+        return Response(200, source())
+
+    async with serving(handler) as site:
+        begun = loop.time()
+        with pytest.raises(ConnectionLost):
+            await site.get()
+        assert closed == [pytest.approx(begun + 160)]
+        assert [str(error) for error in site.errors] == ["a streamed answer made no progress in 60s"]
+        assert site.sent == [("/", 200, 12)]
+
+
+@virtual
+async def test_a_caller_that_stops_reading_is_cut_after_a_minute() -> None:
+    """An answer nobody takes is given up sixty seconds after its last progress."""
+
+    async def handler(request: Request) -> Response:
+        return Response(200, b"a" * 1_000_000)
+
+    async with serving(handler) as site:
+        caller = await site.dial()
+        caller.transport.pause_reading()
+        begun = caller.loop.time()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        while site.server.connections:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(1)
+        assert caller.loop.time() - begun == pytest.approx(61, abs=1)
+
+
+@virtual
+async def test_draining_waits_as_long_as_it_may() -> None:
+    """drain() returns as soon as the last answer is out, and at its limit cuts off what is left."""
+    async with serving(slow(3.0)) as site:
+        call = asyncio.create_task(site.get())
+        await settle()
+        assert await elapsed(site.server.drain(20.0)) == pytest.approx(3.0)
+        assert (await call).body == b"slow"
+    async with serving(slow(30.0)) as site:
+        call = asyncio.create_task(site.get())
+        await settle()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        assert await site.server.drain(20.0) == 1
+        assert loop.time() - begun == pytest.approx(20)
+        with pytest.raises(ConnectionLost):
+            await call
+        assert site.sent == [("/", None, 0)]
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_refused_address() -> None:
+    """refuse() fails new connections, open ones live on, and heal() lifts it."""
+    async with serving(hello) as site:
+        await site.get()
+        site.network.refuse(HOST, PORT)
+        assert (await site.get()).status == 200
+        await asyncio.sleep(31)
+        with pytest.raises(ConnectFailed, match="refused"):
+            await site.get()
+        site.network.heal(HOST, PORT)
+        assert (await site.get()).status == 200
+
+
+@virtual
+async def test_a_hanging_address() -> None:
+    """hang() lets nothing through, neither connects nor bytes; heal() delivers what waited."""
+    async with serving(hello) as site:
+        await site.get()
+        site.network.hang(HOST, PORT)
+        for _ in range(2):  # a kept connection, then a new one
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(2):
+                    await site.get()
+        call = asyncio.create_task(site.get())
+        await asyncio.sleep(5)
+        assert not call.done()
+        site.network.heal(HOST, PORT)
+        assert (await call).status == 200
+
+
+@virtual
+async def test_a_cut_answer() -> None:
+    """cut() resets a connection after so many bytes of answer; both sides learn of it."""
+    async with serving(hello) as site:
+        site.network.cut(HOST, PORT, 20)
+        with pytest.raises(ConnectionLost, match="cut off after 20 bytes"):
+            await site.get()
+        await settle()
+        assert site.server.connections == 0
+        site.network.cut(HOST, PORT, 0)
+        with pytest.raises(ConnectionLost) as caught:
+            await site.get()
+        assert not caught.value.idle
+
+
+@virtual
+async def test_a_slow_network() -> None:
+    """delay() makes the connect and each way later, once per message and not per piece."""
+    async with serving(hello) as site:
+        site.network.delay(HOST, PORT, 0.1)
+        assert await elapsed(site.get()) == pytest.approx(0.3)
+        assert await elapsed(site.get()) == pytest.approx(0.2)
+        request = Request("POST", "/", body=b"a" * 1_000_000)
+        assert await elapsed(site.pool.send(request)) == pytest.approx(0.2)
+
+
+@virtual
+async def test_a_client_that_gives_up_is_noticed() -> None:
+    """Cancelling a call cancels its handler at the other end."""
+    async with serving(slow(1000.0)) as site:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await site.get()
+        await settle()
+        assert site.sent == [("/", None, 0)]
+        assert site.server.in_flight == 0
+
+
+@virtual
+async def test_cancelling_a_finished_call_keeps_its_connection() -> None:
+    """An answer that arrives in the very turn of the cancellation leaves a clean connection behind."""
+    async with serving(hello) as site:
+        await site.get()
+        connection = site.pool._idle[0]
+        call = asyncio.create_task(site.get())
+        while not (call.done() or connection.served == 2):  # noqa: ASYNC110 - turn by turn
+            await asyncio.sleep(0)
+        if not call.done():
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert site.pool.describe()["idle"] == 1
+        assert (await site.get()).status == 200
+        assert connection.served == 3
+
+
+@virtual
+async def test_a_connection_that_ends_before_anything_was_sent_says_so() -> None:
+    """When a kept connection is found closed before writing, no byte was sent, and any method may be sent again."""
+    async with serving(hello) as site:
+        await site.get()
+        site.pool._idle[0]._transport.close()
+        with pytest.raises(ConnectionLost) as caught:
+            await site.pool.send(Request("POST", "/"))
+        assert (caught.value.idle, caught.value.sent) == (True, False)
+
+
+def test_waiting_for_nothing_is_found() -> None:
+    """A call that can never end is a dead-lock, not a test that hangs."""
+
+    async def main() -> None:
+        network = MemoryNetwork()
+        await network.listen(HOST, PORT, Caller)
+        pool = Pool(HOST, PORT, connect=network.connect, limits=PoolLimits(), clock=lambda: 0.0, peer="user")
+        await pool.send(Request("GET", "/"))
+
+    with pytest.raises(DeadLock, match="nothing is ready"):
+        run(main())

@@ -1,0 +1,1 @@
+"""A chain of two services for tests: order calls user."""
