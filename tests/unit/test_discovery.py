@@ -189,6 +189,16 @@ def test_a_hold_ends_after_30_seconds() -> None:
     assert (known.names, known.store.state, HOLD) == ("", "fresh", 30.0)
 
 
+def test_a_read_after_the_hold_lets_go_as_well() -> None:
+    """Whoever looks first, a timer or a read, the time is over."""
+    known = Known("abc")
+    known.store.error(LOST)
+    known.read("")
+    known.now += HOLD
+    known.read("")
+    assert (known.names, known.store.state) == ("", "fresh")
+
+
 def test_nothing_to_look_at_without_a_hold() -> None:
     """A store that holds nothing asks for no timer."""
     assert Known("abc").wait(5) is None

@@ -730,9 +730,11 @@ def test_a_result_for_a_check_that_is_gone_is_dropped() -> None:
         await world.pass_by(1)
         await world.put("/v1/agent/service/deregister/u1")
         await world.register({**HTTP, "Timeout": "300s"})
+        index = await world.index()
         world.answers.set()
         await settle()
         assert await world.statuses() == {"probe": "passing"}
+        assert await world.index() == index
 
     play(test)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 
 from mizzen.rules.discovery import Instance, Registrar
@@ -14,10 +15,16 @@ BEAT = 5.0
 """Seconds between heartbeats: a third of the 15 s after which Consul takes us for dead."""
 JITTER = 0.1
 """Share of the beat by which instances drift apart, so that they do not all beat at once."""
+LOOK_EVERY = 6
+"""Beats between looks at whether the registry agrees with them."""
+LASTS = 2
+"""Looks in a row that find a mismatch before it is logged: one may be a probe that has not run yet."""
 RETRY_FIRST, RETRY_MOST = 0.25, 5.0
 """Seconds before another try at a registry that does not answer; never longer than a beat, never given up."""
 WITHDRAW_LIMIT = 3.0
 """Seconds for a registration in flight and the withdrawal after it: a dead registry must not hold up the stop."""
+
+log = logging.getLogger("mizzen.discovery")
 
 
 class Announcer:
@@ -53,6 +60,8 @@ class Announcer:
         self._changed = asyncio.Event()
         self._lost_at: float | None = None
         self._failed_before = 0
+        self._beats = 0
+        self._mismatches = 0
 
     def start(self) -> None:
         """Announce in the background, for ever."""
@@ -107,6 +116,7 @@ class Announcer:
         verdict, note = self._verdict()
         if self.registered and await self._registrar.beat(self.instance, verdict, note):
             self._back(again=False)
+            await self._look()
             return
         again = self.registered
         started = self._clock()
@@ -116,6 +126,15 @@ class Announcer:
             self._back(again=True, took=self._clock() - started)
         else:
             self._emit(Registered(self._registry, self.instance.id, verdict))
+
+    async def _look(self) -> None:
+        self._beats += 1
+        if self._beats % LOOK_EVERY:
+            return
+        reason = await self._registrar.mismatch(self.instance)
+        self._mismatches = 0 if reason is None else self._mismatches + 1
+        if self._mismatches == LASTS:
+            log.warning("%s", reason)
 
     def _lost(self, error: Exception) -> None:
         if self._lost_at is None:

@@ -52,6 +52,7 @@ class Drivers:
         config: DiscoveryConfig,
         *,
         url: str,
+        health_port: int | None = None,
         network: Network,
         clock: Clock,
         random: Random,
@@ -59,6 +60,7 @@ class Drivers:
     ) -> None:
         self._config = config
         self._url = url
+        self._health_port = health_port
         self._network = network
         self._clock = clock
         self._random = random
@@ -119,7 +121,9 @@ class Drivers:
         resolver = ConsulResolver(
             watches[0], token=token, sleep=self._sleep, random=self._random, dc=options.get("dc"), tag=options.get("tag")
         )
-        registrar = ConsulRegistrar(beats[0], token=token, http_check=self._config.http_check)
+        registrar = ConsulRegistrar(
+            beats[0], token=token, http_check=self._config.http_check, health_port=self._health_port
+        )
 
         def close() -> None:
             watches[1].close()

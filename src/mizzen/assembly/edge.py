@@ -43,6 +43,8 @@ class Leaf(NamedTuple):
     timeout: float
     probe: bool
     """A question of the platform: answered in every state and never shed."""
+    name: str
+    """Method and template, as people say it."""
 
 
 class Observer(Protocol):
@@ -88,6 +90,7 @@ class Edge:
             else:
                 leaf, request.params = found
                 request.route = leaf.route.template
+                context.route = leaf.name
                 refused = None if leaf.probe else self._refuse(request, context, now)
                 if refused is not None:
                     response = refused

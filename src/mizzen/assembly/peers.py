@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,7 +21,7 @@ from mizzen.words.context import Context, current, send
 from mizzen.words.errors import CallError, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
 from mizzen.words.message import Call, Request, Response
-from mizzen.words.outcome import CANCELLED, Outcome, classify
+from mizzen.words.outcome import CANCELLED, UNKNOWN, Outcome, classify
 
 from .client import Client
 from .network import Network
@@ -28,6 +29,10 @@ from .observing import Telemetry
 
 FIRST_SNAPSHOT = 5.0
 """Seconds that a start waits for discovery's first word on a peer; after that calls fail fast until it comes."""
+
+VIRTUAL_AGE, VIRTUAL_SPREAD = 60.0, 0.2
+"""Seconds that a connection to a name lives, and the share by which single ones differ: a name may stand for a virtual
+address (a ClusterIP), behind which each connection is pinned to one instance and new instances stay idle."""
 
 
 class Peer:
@@ -46,7 +51,6 @@ class Peer:
         random: Random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tls: ssl.SSLContext | None = None,
-        affects: tuple[str, ...] = (),
     ) -> None:
         self.name = client.name
         self.required = client.required if config.required is None else config.required
@@ -61,7 +65,7 @@ class Peer:
         self._network = network
         self._tls = tls
         self._sleep = sleep
-        self._affects = affects
+        self._callers: set[str] = set()
         self._known = asyncio.Event()
         self._watch: list[asyncio.Task[None]] = []
         self.budget = Budget()
@@ -125,14 +129,16 @@ class Peer:
         return await self.stack.handler(request)
 
     def _edge(self, inner: Handler) -> Handler:
-        clock, observe, name = self.clock, self._telemetry.call, self.name
+        clock, observe, name, callers = self.clock, self._telemetry.call, self.name, self._callers
 
         async def edge(request: Request) -> Response:
             call = request.call
             if call is None:
                 raise TypeError("a request without a call cannot go through a client's stack")
-            context = current()
-            request.context = context = Context(clock=clock) if context is None else context.child()
+            parent = current()
+            request.context = context = Context(clock=clock) if parent is None else parent.child()
+            if parent is not None and parent.route:
+                callers.add(parent.route)
             send(context, request.headers, left=0.0)
             outcome: Outcome = CANCELLED
             try:
@@ -144,8 +150,11 @@ class Peer:
                 error.outcome = outcome = error.outcome or classify(request, error)
                 call.outcome = outcome
                 raise
+            except Exception:
+                outcome = call.outcome or UNKNOWN
+                raise
             finally:
-                if outcome.breaker.value == "failure" or outcome.status == 503:
+                if outcome.status >= 500 and outcome is not CANCELLED:
                     self.failed_calls += 1
                 observe(name, outcome.name, clock() - call.started)
 
@@ -217,13 +226,12 @@ class Peer:
         tls = None
         if instance.scheme == "https":
             tls = self._tls or ssl.create_default_context()
-        limits = PoolLimits()
         return Pool(
             instance.host,
             instance.port,
             tls=tls,
             connect=self._network.connect,
-            limits=limits,
+            limits=PoolLimits() if _is_address(instance.host) else PoolLimits(age=VIRTUAL_AGE, spread=VIRTUAL_SPREAD),
             clock=self.clock,
             peer=self.name,
         )
@@ -242,7 +250,7 @@ class Peer:
     # -- events ------------------------------------------------------------------------------------------------
 
     def _breaker_changed(self, change: Any) -> None:
-        self._emit(events.breaker_changed(self.name, change, self._affects))
+        self._emit(events.breaker_changed(self.name, change, tuple(sorted(self._callers))))
 
     def _ejected(self, endpoint: Endpoint, seconds: float) -> None:
         self._emit(events.Ejected(self.name, endpoint.instance.id, endpoint.failures, seconds))
@@ -267,3 +275,11 @@ class Peer:
 
     def _exhausted(self, request: Request, outcome: Outcome) -> None:
         self._emit(events.BudgetExhausted(self.name))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

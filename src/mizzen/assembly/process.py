@@ -39,7 +39,12 @@ async def run_process(
     host, port = host or config.host, config.port if port is None else port
     network = SocketNetwork()
     drivers = Drivers(
-        system.discovery, url=discover(system.discovery, environ), network=network, clock=monotonic, random=random.random
+        system.discovery,
+        url=discover(system.discovery, environ),
+        health_port=config.admin.port,
+        network=network,
+        clock=monotonic,
+        random=random.random,
     )
     home = drivers.registering()
     address = advertised(
@@ -112,6 +117,7 @@ def _assemble(
         network=network,
         host=host,
         port=port,
+        admin_port=config.admin.port,
         linger=config.stop.linger,
         drain=config.stop.drain,
         emit=telemetry.emit,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -67,20 +68,33 @@ class Running:
             metrics=telemetry.metrics,
             discovery=lambda: {name: peer.store.describe() for name, peer in self.peers.items()},
         )
-        self.edge = Edge(
-            Table(self._probe_leaves()),
-            limit=Limit(config.limits.in_flight),
-            max_body=config.limits.body,
-            clock=clock,
-            observe=telemetry.observe,
-            refusing=self.refusing,
-        )
+        self._own_probes = self._probe_leaves() if config.admin.port is None else []
+        self.edge = self._edge(self._own_probes)
 
     def server(self) -> Server:
         """The server that speaks HTTP for this service."""
+        server = self._server(self.edge)
+        self._telemetry.active(lambda: server.in_flight)
+        return server
+
+    def admin_server(self) -> Server:
+        """The server that answers the platform's questions alone, where these have a port of their own."""
+        return self._server(self._edge(self._probe_leaves()))
+
+    def _edge(self, leaves: list[tuple[Route, Leaf]]) -> Edge:
+        return Edge(
+            Table(leaves),
+            limit=Limit(self.config.limits.in_flight),
+            max_body=self.config.limits.body,
+            clock=self._clock,
+            observe=self._telemetry.observe,
+            refusing=self.refusing,
+        )
+
+    def _server(self, edge: Edge) -> Server:
         limits = self.config.limits
-        server = Server(
-            self.edge.answer,
+        return Server(
+            edge.answer,
             limits=Limits(
                 body=limits.body,
                 headers=limits.headers,
@@ -91,13 +105,12 @@ class Running:
                 progress=limits.progress,
             ),
             clock=self._clock,
-            streams=self.edge.streams,
-            max_body=self.edge.max_body,
-            refuse=self.edge.refuse,
-            sent=self.edge.sent,
+            streams=edge.streams,
+            max_body=edge.max_body,
+            refuse=edge.refuse,
+            sent=edge.sent,
+            wall=time.time,
         )
-        self._telemetry.active(lambda: server.in_flight)
-        return server
 
     def refusing(self) -> str | None:
         """The word for why requests are refused just now; None while they are served."""
@@ -113,7 +126,7 @@ class Running:
             peer.start()
         await self._resources.open()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="handler")
-        self.edge.table = Table(self._probe_leaves() + self._leaves())
+        self.edge.table = Table(self._own_probes + self._leaves())
         started = self._clock()
         await asyncio.gather(*(peer.known(FIRST_SNAPSHOT) for peer in self.peers.values()))
         if self.peers:
@@ -165,7 +178,7 @@ class Running:
 
     def _probe_leaves(self) -> list[tuple[Route, Leaf]]:
         timeout = self.config.limits.handler
-        return [(route, Leaf(route, handler, False, timeout, True)) for route, handler in self._probes.routes()]
+        return [(route, Leaf(route, handler, False, timeout, True, _name(route))) for route, handler in self._probes.routes()]
 
     def _leaves(self) -> list[tuple[Route, Leaf]]:
         return [(route, self._leaf(route, plan)) for route, plan in self._plans]
@@ -175,11 +188,15 @@ class Running:
         for layer in reversed(route.layers):
             handler = layer(handler)
         timeout = self.config.limits.handler if route.timeout is None else route.timeout
-        return Leaf(route, handler, plan.streams_body, timeout, False)
+        return Leaf(route, handler, plan.streams_body, timeout, False, _name(route))
 
     def _in_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
         context = contextvars.copy_context()
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(context.run, work))
+
+
+def _name(route: Route) -> str:
+    return f"{route.method} {route.template}"
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ from mizzen.edges.http import Server
 from mizzen.rules.events import Hook, StateChanged, StepTaken
 from mizzen.words.clock import Clock, monotonic
 
-from .announce import Announcer
+from .announce import WITHDRAW_LIMIT, Announcer
 from .network import Listener, Network
 from .probes import State
 from .running import Running
@@ -38,6 +38,7 @@ class Runtime:
         network: Network,
         host: str,
         port: int,
+        admin_port: int | None = None,
         linger: float,
         drain: float,
         emit: Hook,
@@ -49,6 +50,7 @@ class Runtime:
         self.port = port
         self._network = network
         self._host = host
+        self._admin_port = admin_port
         self._linger = linger
         self._drain = drain
         self._emit = emit
@@ -59,14 +61,15 @@ class Runtime:
         self._force = asyncio.Event()
         self._announcer: Announcer | None = None
         self._listener: Listener | None = None
+        self._admin_listener: Listener | None = None
         running.state = lambda: self.state
         running.on_verdict = self._verdict_changed
         self.server: Server = running.server()
+        self._admin: Server | None = None
 
     async def run(self, *, signals: bool = True, started: Callable[[], None] = lambda: None) -> int:
         """Live from bind to exit; 0, or 1 when anything was cut off or could not start."""
-        self._listener = await self._network.listen(self._host, self.port, self.server.protocol)
-        self.port = self._listener.port
+        await self._bind()
         restore = self._take_signals() if signals else _nothing
         self._emit(StateChanged(self.running.service.name, State.STARTING.value, f"bound {self._host}:{self.port}", 0.0))
         try:
@@ -89,6 +92,13 @@ class Runtime:
         else:
             self._stop.set()
             log.info("%s: stopping", why)
+
+    async def _bind(self) -> None:
+        self._listener = await self._network.listen(self._host, self.port, self.server.protocol)
+        self.port = self._listener.port
+        if self._admin_port is not None:
+            self._admin = self.running.admin_server()
+            self._admin_listener = await self._network.listen(self._host, self._admin_port, self._admin.protocol)
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -124,7 +134,7 @@ class Runtime:
         if self._announcer is not None:
             started = self._clock()
             await self._announcer.withdraw()
-            self._emit(StepTaken("withdraw", self._clock() - started, 3.0, ""))
+            self._emit(StepTaken("withdraw", self._clock() - started, WITHDRAW_LIMIT))
         self._enter(State.LINGERING, "withdrawn" if self._announcer else "no registry to withdraw from")
         self.server.linger()
         await self._forced_or(self._linger)
@@ -152,6 +162,9 @@ class Runtime:
         if self.server.connections:
             await self.server.drain(0)
         failed = await self.running.close()
+        if self._admin is not None and self._admin_listener is not None:
+            self._admin_listener.close()  # last: probes are answered until there is nothing left to ask about
+            await self._admin.drain(0)
         if self.state is not State.CLOSED:
             self._enter(State.CLOSED, f"{', '.join(failed)} did not close" if failed else "everything is closed")
         return 1 if failed else code

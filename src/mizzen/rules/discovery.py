@@ -97,6 +97,10 @@ class Registrar(Protocol):
         """Remove this life of ``instance``; another life under the same id is left alone."""
         ...
 
+    async def mismatch(self, instance: Instance) -> str | None:
+        """Why the registry keeps ``instance`` out although its beats pass, and the fix; None while it does not."""
+        ...
+
 
 class Changed(msgspec.Struct, frozen=True):
     """Instances came or went, as callers see it."""

@@ -19,6 +19,9 @@ BACKOFF_BASE = 0.025
 """Seconds; the least wait before a retry (Envoy)."""
 BACKOFF_CAP = 0.25
 """Seconds; the most: a call has 2 s in all (Envoy)."""
+LEAST_SHARE = 0.1
+"""Seconds; an attempt whose half of the time would be less gets all of it: a hurried caller's 50 ms end by that caller's
+deadline, and not by a fault of the peer."""
 BUDGET_SHARE = 0.2
 """Retries per call over time; more than a fifth on top turns an overload into an outage (Finagle, tower)."""
 BUDGET_FLOOR = 10.0
@@ -191,8 +194,13 @@ class _Course:
         """An attempt begins at ``now`` with that much in the budget: is it the last one that can be?"""
         call = self.call
         call.outcome = None
-        # An empty budget pays for no other attempt, so this one need not leave time for it.
-        call.last = not call.idempotent or self.paid >= self.rule.retries or balance < 1 or self.body is not None
+        call.last = (
+            not call.idempotent
+            or self.paid >= self.rule.retries
+            or self.body is not None
+            or call.deadline - now < 2 * LEAST_SHARE
+            or balance < 1  # an empty budget pays for no other attempt, so this one need not leave time for it
+        )
 
     def again(self, outcome: Outcome | None, response: Response | None, now: float) -> float | None:
         """Seconds to wait before the next attempt; None when the call ends with what the latest came to."""

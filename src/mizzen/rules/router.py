@@ -83,7 +83,8 @@ class Route:
             raise self._error(f"{self.method!r} is not a method", fix='such as "GET" or "POST"')
         if self.max_body is not None and self.max_body < 0:
             raise self._error(f"the max_body of {self} is {self.max_body}", fix="a number of bytes, such as 1024 * 1024")
-        if wrong := [layer for layer in self.layers if not callable(layer)]:
+        layers: tuple[Any, ...] = self.layers
+        if wrong := [layer for layer in layers if not callable(layer)]:
             raise self._error(f"{wrong[0]!r} among the layers of {self} is not a layer", fix="a layer takes a Handler")
 
     def _error(self, what: str, *, fix: str = "") -> StartError:

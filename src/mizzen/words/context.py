@@ -25,7 +25,7 @@ _TRACEPARENT = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?
 class Context:
     """Trace id, span id and deadline of the work under way."""
 
-    __slots__ = ("baggage", "clock", "deadline", "flags", "parent_id", "span_id", "trace_id", "tracestate")
+    __slots__ = ("baggage", "clock", "deadline", "flags", "parent_id", "route", "span_id", "trace_id", "tracestate")
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class Context:
         """When the caller stops waiting, in seconds on ``clock``; None without one."""
         self.clock = clock
         self.baggage = baggage
+        self.route = ""
+        """What the work is for, such as ``GET /orders/{id}``; empty outside of a request."""
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, negative once it has passed; None without one."""

@@ -12,7 +12,7 @@ from enum import Enum
 
 import msgspec
 
-from .errors import BreakerOpen, CallTimeout, ConnectFailed, ConnectionLost, NoInstances, PeerError
+from .errors import BreakerOpen, CallError, CallTimeout, ConnectFailed, ConnectionLost, NoInstances, PeerError
 from .message import Request, Response
 
 REJECTED = "x-rejected"
@@ -144,6 +144,8 @@ def _by_error(error: BaseException) -> Outcome:
             return NO_INSTANCES
         case PeerError():
             return MISFIT
+        case CallError():  # a kind that only a test's fake or a user's own layer raises
+            return FINAL
         case asyncio.CancelledError():
             return CANCELLED
     return UNKNOWN

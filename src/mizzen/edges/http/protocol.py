@@ -39,8 +39,8 @@ class ServerConnection(asyncio.Protocol):
     """Reads requests, has each answered in a task of its own, one after another, and writes the answers in order."""
 
     __slots__ = (
-        "_begun", "_blocked", "_closing", "_ending", "_gone", "_held", "_loop", "_patience", "_peer", "_queue", "_reader",
-        "_room", "_sent", "_server", "_streaming", "_transport", "_turn", "_unsent", "task",
+        "_begun", "_blocked", "_closing", "_ending", "_gone", "_held", "_keep_alive", "_loop", "_patience", "_peer",
+        "_queue", "_reader", "_room", "_sent", "_server", "_streaming", "_transport", "_turn", "_unsent", "task",
     )  # fmt: skip
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,6 +62,7 @@ class ServerConnection(asyncio.Protocol):
         self._blocked = False  # whether the caller does not read
         self._room: asyncio.Future[None] | None = None
         self._unsent = 0  # bytes in the transport's buffer when their progress was last looked at
+        self._keep_alive = server.limits.keep_alive
         self._patience = Patience(loop, server.clock, self._expired)
 
     # -- the transport's callbacks --------------------------------------------------------------------------------
@@ -174,18 +175,15 @@ class ServerConnection(asyncio.Protocol):
         """Begin the request that waits longest, or wait for one."""
         if self._closing or self._blocked:
             return
-        if not self._queue:
-            self._rest()
+        if self._queue:
+            request, keep, old, refusal = self._queue.popleft()
+            if self._held and len(self._queue) < PIPELINE:
+                self._release(_PIPELINE)
+            if refusal is None:
+                self._begin(request, keep, old)
+            else:
+                self._deny(request, refusal)
             return
-        request, keep, old, refusal = self._queue.popleft()
-        if self._held and len(self._queue) < PIPELINE:
-            self._release(_PIPELINE)
-        if refusal is None:
-            self._begin(request, keep, old)
-        else:
-            self._deny(request, refusal)
-
-    def _rest(self) -> None:
         reader = self._reader
         if reader.owes:
             self.proceed()
@@ -193,10 +191,10 @@ class ServerConnection(asyncio.Protocol):
             if self._server.draining:
                 self.close(rude=False)
             else:
-                self._patience.expect(self._server.limits.keep_alive)
+                self._patience.expect(self._keep_alive)
 
     def _deny(self, request: Request, refusal: Response) -> None:
-        head = answer_head(refusal, method=request.method, keep=False, old=False, date=self._server.date())
+        head = answer_head(refusal, request.method, False, False, self._server.date())
         self._sent = 0
         self._write(head, cast("bytes", refusal.body))  # the server saw to it that refusals are whole
         self._server.settle(request, refusal, self._sent)
@@ -213,21 +211,22 @@ class ServerConnection(asyncio.Protocol):
         try:
             try:
                 response = await server.handler(request)
-                keep = keep and self._keeps(source, response)
-                head = answer_head(response, method=request.method, keep=keep, old=old, date=server.date())
+                keep = keep and not server.closing and (source.__class__ is bytes or self._keeps(source, response))
+                head = answer_head(response, request.method, keep, old, server.date() if server.dated else b"")
             except Exception as error:  # a handler that answers must not raise: a defect, told to whoever watches
                 server.report(request, error)
                 await self._end(request, response)
                 response = Response(500)
                 keep = keep and self._keeps(source, response)
-                head = answer_head(response, method=request.method, keep=keep, old=old, date=server.date())
+                head = answer_head(response, request.method, keep, old, server.date())
             if not self._closing:
                 out = True
-                close = head.close
-                if isinstance(response.body, bytes):
-                    self._write(head, response.body)
+                close = head[1]
+                body = response.body
+                if isinstance(body, bytes):
+                    self._write(head, body)
                 else:
-                    await self._stream(head, response.body)
+                    await self._stream(head, body)
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -253,25 +252,25 @@ class ServerConnection(asyncio.Protocol):
                         self._next()
 
     def _keeps(self, source: object, response: Response) -> bool:
-        """Whether the connection may go on: not when we stop, nor after a whole answer to a body still under way."""
-        if self._server.closing:
-            return False
+        """Whether the connection may go on: not after a whole answer to a body that is still under way."""
         return not isinstance(source, BodyStream) or source.ended or not isinstance(response.body, bytes)
 
     def _write(self, head: Head, body: bytes) -> None:
-        if head.empty:
-            self._transport.write(head.data)
+        data, _, _, _, empty = head
+        if empty:
+            self._transport.write(data)
             return
-        self._sent = len(body)
-        if len(body) < LARGE:
-            self._transport.write(head.data)  # which has the body at its end
+        self._sent = size = len(body)
+        if size < LARGE:
+            self._transport.write(data)  # which has the body at its end
         else:
-            self._transport.writelines((head.data, body))
+            self._transport.writelines((data, body))
 
     async def _stream(self, head: Head, body: AsyncIterator[bytes]) -> None:
+        data, _, length, chunked, empty = head
         transport = self._transport
-        transport.write(head.data)
-        if head.empty:
+        transport.write(data)
+        if empty:
             return
         self._streaming = True
         progress = self._server.limits.progress
@@ -283,11 +282,11 @@ class ServerConnection(asyncio.Protocol):
                 continue
             self._sent += size
             turn += size
-            if head.length is not None and self._sent > head.length:
-                raise ValueError(f"the body is longer than its content-length of {head.length} bytes")
+            if length is not None and self._sent > length:
+                raise ValueError(f"the body is longer than its content-length of {length} bytes")
             if transport.is_closing():
                 return
-            transport.write(chunk(piece) if head.chunked else piece)
+            transport.write(chunk(piece) if chunked else piece)
             self._patience.expect(progress)
             if self._blocked:
                 self._room = self._loop.create_future()
@@ -295,9 +294,9 @@ class ServerConnection(asyncio.Protocol):
             elif turn > FAIR:
                 turn = 0
                 await asyncio.sleep(0)
-        if head.length is not None and self._sent < head.length:
-            raise ValueError(f"the body has {self._sent} bytes, its content-length says {head.length}")
-        if head.chunked:
+        if length is not None and self._sent < length:
+            raise ValueError(f"the body has {self._sent} bytes, its content-length says {length}")
+        if chunked:
             transport.write(LAST_CHUNK)
 
     async def _end(self, request: Request, response: Response | None) -> None:

@@ -62,9 +62,9 @@ class RequestReader:
     """The requests of one connection. After a refusal or a last request it is deaf."""
 
     __slots__ = (
-        "_before", "_chunk_size", "_chunked", "_chunks", "_headers", "_host", "_keep", "_late", "_limits", "_max_body",
-        "_most", "_muted", "_old", "_parser", "_peer", "_pieces", "_replay", "_sink", "_size", "_streams", "_url", "_wire",
-        "deaf", "ended", "owes", "partial", "request", "stream",
+        "_before", "_chunk_size", "_chunked", "_chunks", "_has_body", "_headers", "_host", "_keep", "_late", "_limits",
+        "_max_body", "_most", "_muted", "_old", "_parser", "_peer", "_pieces", "_replay", "_sink", "_size", "_streams",
+        "_url", "_wire", "deaf", "ended", "owes", "partial", "request", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class RequestReader:
         self._old = False
         self._pieces: list[bytes] = []
         self._size = 0  # bytes of body so far
+        self._has_body = False
         self._most = 0
         self._chunked = False
         self._chunks = 0
@@ -191,7 +192,7 @@ class RequestReader:
         url = self._url
         if self._before + self._chunk_size > self._limits.headers:
             self._measure(raw)
-        if self.partial:
+        if self._before:
             self.partial = False
             self._late = self._before = 0
         verb = parser.get_method()
@@ -273,6 +274,7 @@ class RequestReader:
     def _begin_body(self, request: Request, length: int | None, coding: bytes | None) -> None:
         if coding is not None and (self._old or length is not None):
             raise Refused(400, "Transfer-Encoding together with Content-Length or HTTP/1.0")
+        self._has_body = True
         self._size = 0
         self._most = self._limits.body if self._max_body is None else self._max_body(request)
         if length is not None and length > self._most:
@@ -315,9 +317,8 @@ class RequestReader:
         self.request = None
         if not self._keep:
             self.deaf = True
-        if self._most:
-            self._most = 0
-            self._chunked = self.owes = False
+        if self._has_body:
+            self._has_body = self._chunked = self.owes = False
             self._headers = []
             if self.stream is not None:
                 stream, self.stream = self.stream, None

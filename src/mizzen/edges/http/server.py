@@ -63,6 +63,8 @@ class Server:
         self._sent = sent
         self._on_error = on_error
         self._wall = wall
+        self.dated = wall is not None
+        """Whether answers carry their date."""
         self._date = b""
         self._date_until = float("-inf")
         self._open: set[ServerConnection] = set()

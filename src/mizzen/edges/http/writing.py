@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import NamedTuple
 
 from mizzen.words.message import Request, Response
 
@@ -41,20 +40,12 @@ def date_line(wall: float) -> bytes:
     return b"date: %b, %02d %b %04d %02d:%02d:%02d GMT\r\n" % values
 
 
-class Head(NamedTuple):
-    """The head of an answer, and what follows it."""
-
-    data: bytes
-    close: bool
-    """Whether the connection ends with this answer."""
-    length: int | None
-    """Bytes of body that the head promises; None without a promise."""
-    chunked: bool
-    empty: bool
-    """Whether no body follows, whatever the answer holds: HEAD, 204 and 304."""
+Head = tuple[bytes, bool, int | None, bool, bool]
+"""The head of an answer (a whole body of less than ``LARGE`` bytes included), whether the connection ends with it, the
+bytes of body that it promises, whether they are chunked, and whether none follow whatever the answer holds."""
 
 
-def answer_head(response: Response, *, method: str, keep: bool, old: bool, date: bytes) -> Head:
+def answer_head(response: Response, method: str, keep: bool, old: bool, date: bytes) -> Head:
     """The head of an answer; ``ValueError`` for a status or length that cannot be sent.
 
     ``keep`` is whether the connection may go on, ``old`` whether the caller speaks HTTP/1.0.
@@ -75,25 +66,27 @@ def answer_head(response: Response, *, method: str, keep: bool, old: bool, date:
     body = response.body
     chunked = False
     empty = method == "HEAD" or status in BODYLESS
-    if isinstance(body, bytes) and (body or method != "HEAD" or length is None):
-        length = len(body)
-    if status in BODYLESS:
-        length = None
-    elif length is not None:
-        parts.append(b"content-length: %d\r\n" % length)
-    elif old:
-        keep = keep and empty  # without a length, HTTP/1.0 marks the end of a body by closing
+    if isinstance(body, bytes):
+        if body or length is None or not empty:
+            length = len(body)
     else:
-        chunked = True
+        body = b""
+        if length is None and not empty:
+            chunked = not old
+            keep = keep and chunked  # without a length, HTTP/1.0 marks the end of a body by closing
+    if length is not None and status not in BODYLESS:
+        parts.append(b"content-length: %d\r\n" % length)
+    elif chunked:
         parts.append(b"transfer-encoding: chunked\r\n")
     if not keep:
-        parts.append(b"connection: close\r\n")
+        parts.append(b"connection: close\r\n\r\n")
     elif old:
-        parts.append(b"connection: keep-alive\r\n")
-    parts.append(b"\r\n")
-    if not empty and isinstance(body, bytes) and len(body) < LARGE:
+        parts.append(b"connection: keep-alive\r\n\r\n")
+    else:
+        parts.append(b"\r\n")
+    if not empty and len(body) < LARGE:
         parts.append(body)
-    return Head(b"".join(parts), not keep, length, chunked, empty)
+    return b"".join(parts), not keep, length, chunked, empty
 
 
 def _unnamed(status: int) -> bytes:

@@ -113,7 +113,8 @@ def _malformed(body: bytes, error: Exception) -> BadRequest:
     if found is None:
         return BadRequest(f"the body is not JSON: it ends too early, at {_place(body, len(body))}")
     why, byte = found.groups()
-    return BadRequest(f"the body is not JSON: {why} at {_place(body, int(byte))}")
+    offset = int(byte) - (why == "trailing characters")  # msgspec has passed that one when it tells
+    return BadRequest(f"the body is not JSON: {why} at {_place(body, offset)}")
 
 
 def _place(body: bytes, offset: int) -> str:

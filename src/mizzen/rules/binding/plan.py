@@ -175,7 +175,7 @@ def _check_route(signature: Signature) -> None:
         raise signature.mistake(f"{route.name} says raises=[{shown}], which is not an answer to a caller", fix=fix)
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise signature.mistake(f"{route.name} answers with status={route.status!r}", fix="a status from 200 to 599")
-    if route.status in (204, 304) and _alone(signature.returns) not in (None, NoneType, REQUIRED, Response):
+    if route.status in (204, 304) and _alone(signature.returns) not in (None, NoneType, REQUIRED, Response, Any):
         raise signature.mistake(
             f"{route.name} returns {type_text(signature.returns)}, but status={route.status} has no body",
             fix="return None, or use another status",
