@@ -40,7 +40,12 @@ def free_port() -> int:
 
 
 def ask(
-    url: str, method: str = "GET", *, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = PATIENCE
+    url: str,
+    method: str = "GET",
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """One request on a connection of its own; ``OSError`` when nobody answers."""
     parts = urlsplit(url)

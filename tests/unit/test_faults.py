@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import sys
 import uuid
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mizzen.words.errors import Fault
-from mizzen.words.faults import FAULTS_MAX, find_faults, validate
+from mizzen.words.faults import DEPTH_MAX, FAULTS_MAX, find_faults, validate
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Dog(msgspec.Struct, tag="dog"):
 
 class Tree(msgspec.Struct):
     value: int
+    colour: Colour = Colour.RED
     below: list[Tree] = []
 
 
@@ -258,12 +260,27 @@ def test_a_late_fault_of_a_long_list_is_found() -> None:
     assert reasons([*range(20_000), "x"], list[int]) == {"body[20000]": "expected int, got str"}
 
 
-def test_deep_nesting_is_answered_and_not_followed_for_ever() -> None:
+@pytest.mark.parametrize("depth", [DEPTH_MAX, 200])
+def test_far_below_the_first_fault_is_named_with_its_place(depth: int) -> None:
+    """Below the depth that is searched each part names its first fault, with its exact place and without its value."""
+    value: dict[str, Any] = {"value": 1, "colour": "secret", "below": [{"value": "x"}]}
+    for _ in range(depth - 1):
+        value = {"value": 1, "below": [value]}
+    value["value"] = "x"
+    assert reasons(value, Tree) == {
+        "body.value": "expected int, got str",
+        f"body{'.below[0]' * (depth - 1)}.colour": "invalid enum value",
+    }
+
+
+def test_nesting_without_end_is_answered() -> None:
     """A value nested deeper than Python can follow has a fault like any other."""
     value: dict[str, Any] = {"value": "x"}
-    for _ in range(400):
+    for _ in range(sys.getrecursionlimit()):
         value = {"value": 1, "below": [value]}
-    assert len(find_faults(value, Tree, path="body")) == 1
+    with pytest.raises(RecursionError):
+        msgspec.convert(value, Tree)
+    assert find_faults(value, Tree, path="body") == [Fault("body", "nested too deeply")]
 
 
 def test_a_senders_key_cannot_make_a_path_endless() -> None:

@@ -1,6 +1,7 @@
 """Who an instance is, and where others reach it."""
 
 import pytest
+
 from mizzen.assembly.identity import advertised, instance_of
 from mizzen.words.errors import StartError
 

@@ -59,7 +59,9 @@ class Peer:
                         return
                     data += piece
                 head, _, data = data.partition(b"\r\n\r\n")
-                length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+                length = next(
+                    (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+                )
                 while len(data) < length:
                     data += connection.recv(65536)
                 data = data[length:]
@@ -71,7 +73,12 @@ class Peer:
 
 
 def said(status: int, body: bytes = b"{}", extra: bytes = b"") -> bytes:
-    return b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b" % (status, extra, len(body), body)
+    return b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b" % (
+        status,
+        extra,
+        len(body),
+        body,
+    )
 
 
 def fixed(port: int, **more: str) -> dict[str, str]:
@@ -220,8 +227,7 @@ def test_stopped_instance_among_three_costs_no_get(fleet: Fleet) -> None:
         load.more(300)
         users[0].signal(signal.SIGSTOP)
         until(
-            lambda: any(line.get("event") == "ejected" for line in order.lines())
-            or len(fleet.instances("user")) == 2,
+            lambda: any(line.get("event") == "ejected" for line in order.lines()) or len(fleet.instances("user")) == 2,
             "it is ejected, or found out by its registry",
         )
         load.more(400)

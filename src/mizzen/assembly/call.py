@@ -86,9 +86,7 @@ def _backend(system: System, drivers: Drivers, name: str, url: str | None) -> Ba
     return drivers.at(name, f"http://127.0.0.1:{system.service(name).port}")
 
 
-async def _answer(
-    peer: Peer, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | None
-) -> OneAnswer:
+async def _answer(peer: Peer, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | None) -> OneAnswer:
     path, _, query = path.partition("?")
     request = Request(method, path, query=query, headers=Headers(headers or {}), body=body or b"", peer=peer.name)
     request.route = path

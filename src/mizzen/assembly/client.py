@@ -44,9 +44,7 @@ class Line(Protocol):
 class Client(Verbs):
     """Calls a service by name: pooled, timed, retried where that is safe, behind a breaker."""
 
-    def __init__(
-        self, name: str, *, required: bool, timeout: float | None, retries: int | None, classify: Classifier
-    ) -> None:
+    def __init__(self, name: str, *, required: bool, timeout: float | None, retries: int | None, classify: Classifier) -> None:
         self.name = name
         self.required = required
         self.timeout = timeout
@@ -210,8 +208,6 @@ def _set_body(request: Request, body: Any) -> None:
     if hasattr(body, "__aiter__"):
         request.body = body
         return
-    request.body = (
-        body.model_dump_json().encode() if hasattr(body, "model_dump_json") else msgspec.json.encode(body)
-    )
+    request.body = body.model_dump_json().encode() if hasattr(body, "model_dump_json") else msgspec.json.encode(body)
     if "content-type" not in request.headers:
         request.headers.add("content-type", "application/json")

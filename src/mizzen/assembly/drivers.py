@@ -119,10 +119,20 @@ class Drivers:
         watches, beats = (self._backend(host, port, shown) for _ in range(2))
         token = self._token(options)
         resolver = ConsulResolver(
-            watches[0], token=token, sleep=self._sleep, random=self._random, dc=options.get("dc"), tag=options.get("tag")
+            watches[0],
+            token=token,
+            sleep=self._sleep,
+            random=self._random,
+            dc=options.get("dc"),
+            tag=options.get("tag"),
+            clock=self._clock,
         )
         registrar = ConsulRegistrar(
-            beats[0], token=token, http_check=self._config.http_check, health_port=self._health_port
+            beats[0],
+            token=token,
+            http_check=self._config.http_check,
+            health_port=self._health_port,
+            clock=self._clock,
         )
 
         def close() -> None:
@@ -132,9 +142,7 @@ class Drivers:
         return Backend(shown, resolver, registrar, (host, port), close)
 
     def _backend(self, host: str, port: int, shown: str) -> tuple[Handler, Pool]:
-        pool = Pool(
-            host, port, tls=None, connect=self._network.connect, limits=PoolLimits(), clock=self._clock, peer=shown
-        )
+        pool = Pool(host, port, tls=None, connect=self._network.connect, limits=PoolLimits(), clock=self._clock, peer=shown)
 
         async def call(request: Request) -> Response:
             seconds = request.call.timeout if request.call is not None else BACKEND_TIMEOUT

@@ -6,12 +6,11 @@ It is fused because each request pays for every frame; what only changes control
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
+from mizzen.words.alarm import Alarm
 from mizzen.words.clock import Clock, format_duration
 from mizzen.words.context import Context, enter, receive
 from mizzen.words.errors import Answer, DeadlinePassed, NotFound
@@ -30,8 +29,6 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _OURS = frozenset({REJECTED.encode(), b"x-trace-id", b"connection", b"keep-alive", b"transfer-encoding"})
 """Fields that only the server itself says: a handler may hand on the whole answer of a peer, and a caller that reads
 ``x-rejected`` sends its request again."""
-
-log = logging.getLogger("mizzen.server")
 
 
 class Leaf(NamedTuple):
@@ -64,14 +61,13 @@ class Edge:
         max_body: int,
         clock: Clock,
         observe: Observer,
-        refusing: Callable[[], str | None],
     ) -> None:
         self.table = table
         self.limit = limit
         self.clock = clock
         self._max_body = max_body
         self._observe = observe
-        self._refusing = refusing
+        self.refusing: str | None = None
         """The state that refuses requests, ``starting`` or ``draining``; None while they are served."""
 
     async def answer(self, request: Request) -> Response:
@@ -81,8 +77,7 @@ class Edge:
         if context is None:
             context = request.context = receive(request.headers, clock=self.clock, now=now)
         enter(context)
-        timer: asyncio.TimerHandle | None = None
-        expired = False
+        alarm = timer = None
         try:
             found = self.table.match(request.method, request.path)
             if found is None:
@@ -99,20 +94,13 @@ class Edge:
                     if context.deadline is None or ends < context.deadline:
                         context.deadline = ends
                     task = asyncio.current_task()
-
-                    def expire() -> None:
-                        nonlocal expired
-                        expired = True
-                        if task is not None:
-                            task.cancel()
-
-                    timer = asyncio.get_running_loop().call_later(context.deadline - now + GRACE, expire)
+                    assert task is not None  # the protocol runs each request in a task of its own
+                    alarm = Alarm(task)
+                    timer = task.get_loop().call_later(context.deadline - now + GRACE, alarm)
                     response = await leaf.handler(request)
-                    self._strip(response)
+                    _strip(response)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            # The count tells our own cancellation from one that came from outside at the same time.
-            if not expired or task is None or task.uncancel() > 0:
+            if alarm is None or not alarm.explains():
                 raise
             limit = format_duration(self.clock() - now)
             response = answer_for(request, DeadlinePassed(f"no answer within the request's deadline ({limit})"))
@@ -162,13 +150,12 @@ class Edge:
         return None if found is None else found[0]
 
     def _turned_away(self, context: Context) -> Response | None:
-        state = self._refusing()
+        state = self.refusing
         return None if state is None else rejection(state, f"this instance is {state}", context.trace_id)
 
     def _refuse(self, request: Request, context: Context, now: float) -> Response | None:
-        turned_away = self._turned_away(context)
-        if turned_away is not None:
-            return turned_away
+        if self.refusing is not None:
+            return self._turned_away(context)
         if not self.limit.enter():
             detail = f"{self.limit.maximum} requests are in flight here already"
             return rejection("shed", detail, context.trace_id)
@@ -189,11 +176,10 @@ class Edge:
         response.headers.set("allow", headers["allow"])
         return response
 
-    def _strip(self, response: Response) -> None:
-        raw = response.headers.raw
-        for name, _ in raw:
-            if name in _OURS:
-                response.headers.raw = [field for field in raw if field[0] not in _OURS]
-                return
 
-
+def _strip(response: Response) -> None:
+    raw = response.headers.raw
+    for name, _ in raw:
+        if name in _OURS:
+            response.headers.raw = [field for field in raw if field[0] not in _OURS]
+            return

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from mizzen.rules.discovery import Instance
 from mizzen.words.errors import StartError
 
-WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # compared with, never bound here
+WILDCARDS = ("", "0.0.0.0", "::")  # compared with, never bound here
 
 
 def advertised(

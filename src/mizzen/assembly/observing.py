@@ -6,7 +6,17 @@ import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mizzen.edges.telemetry import Histogram, Logs, Metrics, add_process_metrics, declare_peer, log_hook, metrics_hook, names, tell
+from mizzen.edges.telemetry import (
+    Histogram,
+    Logs,
+    Metrics,
+    add_process_metrics,
+    declare_peer,
+    log_hook,
+    metrics_hook,
+    names,
+    tell,
+)
 from mizzen.rules.events import Hook
 from mizzen.words.message import Request
 from mizzen.words.outcome import Outcome
@@ -75,9 +85,7 @@ class Telemetry:
 
     def _endpoints(self) -> dict[tuple[str, ...], float]:
         return {
-            (name, state): float(count)
-            for name, peer in self._peers.items()
-            for state, count in peer.balancer.states().items()
+            (name, state): float(count) for name, peer in self._peers.items() for state, count in peer.balancer.states().items()
         }
 
 

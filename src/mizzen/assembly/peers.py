@@ -117,9 +117,7 @@ class Peer:
         context = current()
         if context is not None and context.deadline is not None and context.deadline < ends:
             ends, inherited = context.deadline, True
-        call = Call(
-            idempotent=idempotent, timeout=timeout, started=now, deadline=ends, inherited=inherited, declared=declared
-        )
+        call = Call(idempotent=idempotent, timeout=timeout, started=now, deadline=ends, inherited=inherited, declared=declared)
         if self.explain:
             call.notes = []
         return call

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from mizzen.edges.http import Limits, Pool, PoolLimits, Server
 from mizzen.edges.registry import Registry
@@ -19,8 +21,6 @@ PORT = 8599
 """Not Consul's own 8500: a real agent on this machine must not be shadowed."""
 PROBE_TIMEOUT = 2.0
 """Seconds for the answer to an HTTP check; Consul's default is 10, which is too long to be useful on loopback."""
-LONG_POLL = 660.0
-"""Seconds of keep-alive: blocking queries wait up to 10 minutes."""
 
 
 class RegistryServer:
@@ -36,6 +36,7 @@ class RegistryServer:
     async def close(self) -> None:
         """Stop answering and forget everything."""
         self._listener.close()
+        self.registry.close()  # queries that wait for a change are answered now
         self._work.cancel()
         await asyncio.wait({self._work})
         await self._server.drain(0)
@@ -52,20 +53,24 @@ async def open_registry(host: str, port: int, *, token: str | None = None, netwo
     loop = asyncio.get_running_loop()
 
     async def probe(request: Request) -> Response:
-        name, _, number = (request.headers.get("host") or "").rpartition(":")
-        pool = Pool(
-            name.strip("[]"), int(number), tls=None, connect=network.connect, limits=PoolLimits(), clock=loop.time, peer=name
-        )
+        at = urlsplit(request.peer)
+        tls = ssl.create_default_context() if at.scheme == "https" else None
+        host, number = at.hostname or "", at.port or (443 if tls else 80)
+        pool = Pool(host, number, tls=tls, connect=network.connect, limits=PoolLimits(), clock=loop.time, peer=request.peer)
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT):
+            async with asyncio.timeout(PROBE_TIMEOUT if request.call is None else request.call.timeout):
                 return await pool.send(request)
         finally:
             pool.close()
 
-    registry = Registry(clock=loop.time, wall=time.time, sleep=asyncio.sleep, probe=probe, token=token)
+    async def connect(host: str, port: int) -> None:
+        transport, _ = await network.connect(asyncio.Protocol, host, port, None)
+        transport.close()
+
+    registry = Registry(clock=loop.time, wall=time.time, sleep=asyncio.sleep, probe=probe, connect=connect, token=token)
     server = Server(
         registry.handler,
-        limits=Limits(keep_alive=LONG_POLL),
+        limits=Limits(),
         clock=loop.time,
         refuse=lambda status, detail, request: refusal(status, detail, ""),
         sent=lambda request, response, sent: None,

@@ -32,6 +32,9 @@ THREADS = 32
 PEER_CHECK_EVERY = 1.0
 """Seconds between looks at a peer's breaker and endpoints, which cost nothing."""
 
+_REFUSING = {State.STARTING: "starting", State.DRAINING: "draining", State.CLOSED: "draining"}
+"""How requests are refused, by state; in the others they are served."""
+
 
 class Running:
     """The live parts of one service, opened by :meth:`start` and closed in reverse by :meth:`close`."""
@@ -50,7 +53,7 @@ class Running:
         self.service = service
         self.config = config
         self.peers = dict(peers)
-        self.state: Callable[[], State] = lambda: State.SERVING
+        self.state = State.STARTING
         self.on_verdict: Callable[[], None] = _nothing
         self._plans = service.plans(list(overrides or ()))
         self._emit = telemetry.emit
@@ -61,7 +64,7 @@ class Running:
         self._resources = Resources(service.provided.values(), emit=telemetry.emit, clock=clock, overrides=overrides)
         self.health = Health(clock=clock, sleep=asyncio.sleep, on_change=self._check_changed)
         self._probes = Probes(
-            state=lambda: self.state(),
+            state=lambda: self.state,
             health=self.health,
             waiting=self.waiting,
             about=about,
@@ -70,6 +73,7 @@ class Running:
         )
         self._own_probes = self._probe_leaves() if config.admin.port is None else []
         self.edge = self._edge(self._own_probes)
+        self.enter(State.STARTING)
 
     def server(self) -> Server:
         """The server that speaks HTTP for this service."""
@@ -88,7 +92,6 @@ class Running:
             max_body=self.config.limits.body,
             clock=self._clock,
             observe=self._telemetry.observe,
-            refusing=self.refusing,
         )
 
     def _server(self, edge: Edge) -> Server:
@@ -112,12 +115,10 @@ class Running:
             wall=time.time,
         )
 
-    def refusing(self) -> str | None:
-        """The word for why requests are refused just now; None while they are served."""
-        state = self.state()
-        if state is State.STARTING:
-            return "starting"
-        return "draining" if state in (State.DRAINING, State.CLOSED) else None
+    def enter(self, state: State) -> None:
+        """Be in ``state`` from now on: it decides what probes answer and whether requests are refused."""
+        self.state = state
+        self.edge.refusing = _REFUSING.get(state)
 
     async def start(self) -> None:
         """Connect the peers, open everything provided in order, and wait until every required check has passed once."""

@@ -46,7 +46,6 @@ class Runtime:
         clock: Clock = monotonic,
     ) -> None:
         self.running = running
-        self.state = State.STARTING
         self.port = port
         self._network = network
         self._host = host
@@ -62,7 +61,6 @@ class Runtime:
         self._announcer: Announcer | None = None
         self._listener: Listener | None = None
         self._admin_listener: Listener | None = None
-        running.state = lambda: self.state
         running.on_verdict = self._verdict_changed
         self.server: Server = running.server()
         self._admin: Server | None = None
@@ -71,7 +69,7 @@ class Runtime:
         """Live from bind to exit; 0, or 1 when anything was cut off or could not start."""
         await self._bind()
         restore = self._take_signals() if signals else _nothing
-        self._emit(StateChanged(self.running.service.name, State.STARTING.value, f"bound {self._host}:{self.port}", 0.0))
+        self._enter(State.STARTING, f"bound {self._host}:{self.port}")
         try:
             if await self._until_stop(self.running.start()):
                 started()
@@ -83,6 +81,11 @@ class Runtime:
             raise
         finally:
             restore()
+
+    @property
+    def state(self) -> State:
+        """Where the service is in its life."""
+        return self.running.state
 
     def stop(self, why: str = "stop") -> None:
         """Ask for a graceful stop; asked again, leave out what is left of it."""
@@ -183,7 +186,8 @@ class Runtime:
 
     def _enter(self, state: State, why: str) -> None:
         now = self._clock()
-        seconds, self._entered, self.state = now - self._entered, now, state
+        seconds, self._entered = now - self._entered, now
+        self.running.enter(state)
         self._emit(StateChanged(self.running.service.name, state.value, why, seconds))
 
     def _verdict_changed(self) -> None:

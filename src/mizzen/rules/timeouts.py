@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from mizzen.words.alarm import Alarm
 from mizzen.words.clock import Clock, format_duration
 from mizzen.words.errors import CallError, CallTimeout
 from mizzen.words.handler import Handler, Layer
@@ -48,16 +48,14 @@ def attempt(judge: Classifier, clock: Clock) -> Layer:
             task = asyncio.current_task()
             assert task is not None  # every handler runs in a task
             share = call.allowance(clock())
-            before = task.cancelling()
-            alarm = _Alarm(task)
+            alarm = Alarm(task)
             timer = task.get_loop().call_later(share, alarm) if share > 0 else None
             try:
                 if timer is None:
                     raise _timed_out(request, call, share)
                 response = await following(request)
             except BaseException as error:
-                # A rung alarm explains every error but a cancellation that came from outside as well.
-                if alarm.rang and task.uncancel() <= before:
+                if alarm.explains():
                     late = _timed_out(request, call, share)
                     late.outcome = call.outcome = judge(request, late)
                     raise late from error
@@ -76,20 +74,6 @@ def attempt(judge: Classifier, clock: Clock) -> Layer:
         return send
 
     return layer
-
-
-class _Alarm:
-    """Cancels a task when its time is up; what ``asyncio.timeout`` does, at half of its cost per attempt."""
-
-    __slots__ = ("rang", "task")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
-        self.rang = False
-
-    def __call__(self) -> None:
-        self.rang = True
-        self.task.cancel()
 
 
 def _timed_out(request: Request, call: Call, share: float, *, begun: bool = True) -> CallTimeout:

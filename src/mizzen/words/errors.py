@@ -11,6 +11,7 @@
     │   ├── Forbidden           403 you may not
     │   ├── NotFound            404 the resource is absent
     │   ├── MethodNotAllowed    405 the path has other methods
+    │   ├── RequestTimeout      408 the caller stopped sending its body
     │   ├── Conflict            409 the state of the resource forbids it
     │   ├── TooLarge            413 the body is over the limit
     │   ├── UnsupportedMedia    415 the body is in a form we do not read
@@ -124,6 +125,10 @@ class NotFound(Answer):
 
 class MethodNotAllowed(Answer):
     status = 405
+
+
+class RequestTimeout(Answer):
+    status = 408
 
 
 class Conflict(Answer):

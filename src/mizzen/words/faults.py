@@ -12,7 +12,6 @@ import decimal
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from types import GenericAlias
 from typing import Annotated, Any, Literal, Union, get_origin
 
@@ -26,6 +25,10 @@ FAULTS_MAX = 100
 
 CHOICES_MAX = 20
 """Allowed values listed in one reason; beyond them a reader needs the documentation anyway."""
+
+DEPTH_MAX = 20
+"""Steps from the root down to which every fault is searched; below, each part is asked for its first only. Each step
+asks about all that is left, so that without an end a small body nested by malice would keep a service busy."""
 
 KEY_MAX = 64
 """Characters of a sender's own key in a path: a key may be as long as the body."""
@@ -58,8 +61,10 @@ _COLLECTIONS: dict[type[inspect.Type], Any] = {
 _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 _WITH_FIELDS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 
-_PLACE = re.compile(r" - at `[^`]*`(?: in `[^`]*`)?$")
+_PLACE = re.compile(r" - at `(?:\$([^`]*)|[^`]*` in `[^`]*)`$")
 _PLAIN_KEY = re.compile(r"[\w-]+")
+_VALUE = re.compile(r"^(Invalid(?: \w+)? value) '.*'$", re.DOTALL)
+_ANY = inspect.AnyType()
 _KINDER = {
     "Invalid UUID": "expected a UUID",
     "Invalid RFC3339 encoded datetime": "expected a date and time such as 2026-11-23T14:02:41Z",
@@ -79,15 +84,14 @@ def find_faults(value: object, into: Any, *, path: str, strict: bool = True) -> 
     """
     if validates_itself(into):
         return _own_faults(value, into, path)
-    misfit = _misfit(value, into, strict)
-    if misfit is None:
-        return []
     search = _Search(strict)
-    described = inspect.type_info(into)
-    # a value may be nested deeper than the search can follow: what it found until then is true
-    with suppress(RecursionError):
-        search.look(value, described, path)
-    return search.faults or [Fault(path, _reason(misfit, described, value, strict))]
+    try:
+        misfit = _misfit(value, into, strict)
+        if misfit is not None:
+            search.look(value, inspect.type_info(into), path, misfit)
+    except RecursionError:
+        return search.faults or [Fault(path, "nested too deeply")]
+    return search.faults
 
 
 def validates_itself(into: Any) -> bool:
@@ -142,29 +146,43 @@ def _misfit(value: object, into: Any, strict: bool) -> str | None:
 class _Search:
     """One walk through a value along its type, gathering faults."""
 
-    __slots__ = ("faults", "strict")
+    __slots__ = ("depth", "faults", "strict")
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
+        self.depth = 0
         self.faults: list[Fault] = []
 
-    def look(self, value: Any, type_: inspect.Type, path: str) -> None:
-        """Add every fault of ``value``: those of its parts, or one of its own when no part accounts for it."""
+    def look(self, value: Any, type_: inspect.Type, path: str, misfit: str | None = None) -> None:
+        """Add every fault of ``value``: those of its parts, or one of its own when no part accounts for it.
+
+        ``misfit`` is what msgspec said against it already, so that it need not be asked twice.
+        """
         if len(self.faults) >= FAULTS_MAX:
             return
-        misfit = _misfit(value, _annotation(type_), self.strict)
-        if misfit is None:
-            return
+        if misfit is None or self.depth == DEPTH_MAX:
+            misfit = _misfit(value, _annotation(type_), self.strict)
+            if misfit is None:
+                return
         before = len(self.faults)
-        self._descend(value, type_, path)
+        if self.depth == DEPTH_MAX:
+            place = _PLACE.search(misfit)
+            inner = place.group(1) if place is not None else None
+            if inner:
+                self.faults.append(Fault(path + inner, _reason(misfit, _ANY, value, self.strict)))
+                return
+        else:
+            self.depth += 1
+            self._descend(value, type_, path, misfit)
+            self.depth -= 1
         if len(self.faults) == before:
             self.faults.append(Fault(path, _reason(misfit, type_, value, self.strict)))
 
-    def _descend(self, value: Any, type_: inspect.Type, path: str) -> None:
+    def _descend(self, value: Any, type_: inspect.Type, path: str, misfit: str) -> None:
         if isinstance(type_, inspect.Metadata):
-            self.look(value, type_.type, path)
+            self.look(value, type_.type, path, misfit)
         elif isinstance(type_, inspect.UnionType):
-            self._union(value, type_, path)
+            self._union(value, type_, path, misfit)
         elif isinstance(type_, inspect.CustomType):
             if validates_itself(type_.cls):
                 self.faults += _own_faults(value, type_.cls, path)
@@ -174,9 +192,9 @@ class _Search:
             elif isinstance(type_, inspect.DictType):
                 self._entries(value, type_, path)
         elif isinstance(value, list | tuple):
-            self._row(value, type_, path)
+            self._row(value, type_, path, misfit)
 
-    def _union(self, value: Any, union: inspect.UnionType, path: str) -> None:
+    def _union(self, value: Any, union: inspect.UnionType, path: str, misfit: str) -> None:
         """Look into the one member that the value means to be, if its shape tells."""
         members = [member for member in union.types if not isinstance(member, inspect.NoneType)]
         if isinstance(value, dict):
@@ -185,7 +203,7 @@ class _Search:
         elif isinstance(value, list):
             members = [member for member in members if _takes_list(member)] if len(members) > 1 else members
         if len(members) == 1:
-            self.look(value, members[0], path)
+            self.look(value, members[0], path, misfit if isinstance(value, dict | list) else None)
 
     def _tagged(self, value: dict[Any, Any], members: list[inspect.Type], path: str) -> list[inspect.Type]:
         structs = [member for member in members if isinstance(member, inspect.StructType)]
@@ -223,10 +241,10 @@ class _Search:
         keys = list(value)
         into = GenericAlias(dict, (_annotation(type_.key_type), _annotation(type_.value_type)))
 
-        def fits(low: int, high: int) -> bool:
-            return _misfit({key: value[key] for key in keys[low:high]}, into, self.strict) is None
+        def check(low: int, high: int) -> str | None:
+            return _misfit({key: value[key] for key in keys[low:high]}, into, self.strict)
 
-        def look(index: int) -> None:
+        def look(index: int, _: str) -> None:
             key = keys[index]
             place = _join(path, key)
             as_key = GenericAlias(dict, (_annotation(type_.key_type), Any))
@@ -235,18 +253,22 @@ class _Search:
                 self.faults.append(Fault(place, f"as a key: {_reason(wrong, type_.key_type, key, True)}"))
             self.look(value[key], type_.value_type, place)
 
-        self._halve(0, len(keys), fits, look)
+        self._halve(0, len(keys), check(0, len(keys)), check, look)
 
-    def _row(self, value: Sequence[Any], type_: inspect.Type, path: str) -> None:
+    def _row(self, value: Sequence[Any], type_: inspect.Type, path: str, misfit: str) -> None:
         if isinstance(type_, inspect.CollectionType):
             item = type_.item_type
             into = GenericAlias(list, (_annotation(item),))
-            self._halve(
-                0,
-                len(value),
-                lambda low, high: _misfit(value[low:high], into, self.strict) is None,
-                lambda index: self.look(value[index], item, f"{path}[{index}]"),
-            )
+
+            def check(low: int, high: int) -> str | None:
+                return _misfit(value[low:high], into, self.strict)
+
+            def look(index: int, misfit: str) -> None:
+                self.look(value[index], item, f"{path}[{index}]", misfit)
+
+            # the misfit may be the length's or the set's, and no item's; only a plain list's is known to be one's
+            plain = isinstance(type_, inspect.ListType) and type_.min_length is None and type_.max_length is None
+            self._halve(0, len(value), misfit if plain else check(0, len(value)), check, look)
         elif isinstance(type_, inspect.TupleType):
             if len(value) == len(type_.item_types):
                 self._each(value, type_.item_types, path)
@@ -260,16 +282,23 @@ class _Search:
         for index, (value, type_) in enumerate(zip(values[first:], types, strict=False), first):
             self.look(value, type_, f"{path}[{index}]")
 
-    def _halve(self, low: int, high: int, fits: Callable[[int, int], bool], look: Callable[[int], None]) -> None:
+    def _halve(
+        self,
+        low: int,
+        high: int,
+        misfit: str | None,
+        check: Callable[[int, int], str | None],
+        look: Callable[[int, str], None],
+    ) -> None:
         """Look at what does not fit between two places, without asking about each: a long list is mostly right."""
-        if low == high or len(self.faults) >= FAULTS_MAX or fits(low, high):
+        if low == high or misfit is None or len(self.faults) >= FAULTS_MAX:
             return
         if high - low == 1:
-            look(low)
+            look(low, misfit)
             return
         middle = (low + high) // 2
-        self._halve(low, middle, fits, look)
-        self._halve(middle, high, fits, look)
+        self._halve(low, middle, check(low, middle), check, look)
+        self._halve(middle, high, check(middle, high), check, look)
 
 
 def _annotation(type_: inspect.Type) -> Any:
@@ -326,7 +355,7 @@ def _reason(misfit: str, type_: inspect.Type, value: object, strict: bool) -> st
         return _one_of(type_.values)
     if isinstance(type_, inspect.EnumType):
         return _one_of([member.value for member in type_.cls])
-    text = _PLACE.sub("", misfit)
+    text = _VALUE.sub(r"\1", _PLACE.sub("", misfit))
     if text in _KINDER:
         return _KINDER[text]
     if not strict and isinstance(value, str):  # everything is text there, so that it is text says nothing

@@ -103,7 +103,8 @@ class Call:
     """What the call side knows of a request beyond the message: how it may be sent, and how it went so far."""
 
     __slots__ = (
-        "deadline", "declared", "endpoint", "idempotent", "inherited", "last", "notes", "outcome", "started", "timeout", "tried",
+        "deadline", "declared", "endpoint", "idempotent", "inherited", "last", "notes", "outcome", "started",
+        "timeout", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -147,7 +148,8 @@ class Request:
     """A request on either side of the wire. ``path`` is percent-encoded and without its query."""
 
     __slots__ = (
-        "admitted", "body", "call", "context", "headers", "method", "params", "path", "peer", "query", "route", "started", "stream",
+        "admitted", "body", "call", "context", "headers", "method", "params", "path", "peer", "query", "route",
+        "started", "stream",
     )  # fmt: skip
 
     def __init__(

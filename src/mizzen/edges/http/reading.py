@@ -7,7 +7,7 @@ from typing import Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from mizzen.words.errors import Answer, BadRequest, TooLarge
+from mizzen.words.errors import BadRequest, RequestTimeout, TooLarge
 from mizzen.words.message import Headers, Request
 
 from .body import BodyStream
@@ -21,18 +21,12 @@ _CHUNK_OVERHEAD = 32
 """Bytes around one chunk that are no reason for suspicion: its size, two line ends and a short extension."""
 
 
-class BodyTimeout(Answer):
-    """The caller stopped sending its body; raised where the handler reads it."""
-
-    status = 408
-
-
 def _as_error(refused: Refused) -> Exception:
     """What a handler that reads its body meets when the rest of it is refused."""
     if refused.status == 413:
         return TooLarge(refused.detail)
     if refused.status == 408:
-        return BodyTimeout(refused.detail)
+        return RequestTimeout(refused.detail)
     return BadRequest(refused.detail)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from mizzen.assembly.observing import Telemetry
 from mizzen.assembly.peers import Peer
+from mizzen.assembly.probes import State
 from mizzen.assembly.running import Running
 from mizzen.assembly.service import Service
 from mizzen.assembly.target import encode_query
@@ -149,6 +150,7 @@ async def _listening(
     listener = await network.listen(host, PORT, server.protocol)
     try:
         await running.start()
+        running.enter(State.SERVING)
         yield running
     finally:
         listener.close()

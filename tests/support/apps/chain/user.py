@@ -8,6 +8,7 @@ import os
 import warnings
 
 import msgspec
+
 from mizzen import Context, NotFound, Router, Service
 
 
