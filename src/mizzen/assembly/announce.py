@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from mizzen.rules.discovery import Instance, Registrar
 from mizzen.rules.events import Hook, Registered, RegistryBack, RegistryLost, Withdrawn
 from mizzen.words.clock import Clock, Random
+from mizzen.words.errors import CallError
 
 BEAT = 5.0
 """Seconds between heartbeats: a third of the 15 s after which Consul takes us for dead."""
@@ -77,21 +78,21 @@ class Announcer:
         if task is None:
             return
         step = self._step
+        await _cancelled(task)  # before the wait below, in whose last turn it could begin another registration
         try:
             async with asyncio.timeout(WITHDRAW_LIMIT):
                 # A registration that lands after the withdrawal would leave a ghost: let it finish first.
                 if step is not None:
                     await asyncio.wait([step])
-                await _cancelled(task)
                 await self._registrar.withdraw(self.instance)
         except Exception as error:  # whatever the registry does, the stop goes on
-            if step is not None:
-                await _cancelled(step)
-            await _cancelled(task)
             self._emit(Withdrawn(self._registry, self.instance.id, f"{type(error).__name__}: {error}"))
         else:
             self.registered = False
             self._emit(Withdrawn(self._registry, self.instance.id, ""))
+        finally:
+            if step is not None:
+                await _cancelled(step)
 
     async def _run(self) -> None:
         delay = RETRY_FIRST
@@ -131,7 +132,10 @@ class Announcer:
         self._beats += 1
         if self._beats % LOOK_EVERY:
             return
-        reason = await self._registrar.mismatch(self.instance)
+        try:
+            reason = await self._registrar.mismatch(self.instance)
+        except CallError:  # the beat before it arrived: a look that is refused is no outage
+            return
         self._mismatches = 0 if reason is None else self._mismatches + 1
         if self._mismatches == LASTS:
             log.warning("%s", reason)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 
 from mizzen.words.errors import PROBLEM_TYPE, Answer, CallError, PeerError, Problem
-from mizzen.words.message import Headers, Request, Response
+from mizzen.words.message import Request, Response
 from mizzen.words.outcome import REJECTED, SHOULD_RETRY, classify
 
 log = logging.getLogger("mizzen.server")
@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 def problem_response(problem: Problem) -> Response:
     """A problem as the answer it stands for."""
-    return Response(problem.status, _encode(problem), headers=Headers.of([(b"content-type", PROBLEM_TYPE.encode())]))
+    return Response.of(problem.status, _encode(problem), [(b"content-type", PROBLEM_TYPE.encode())])
 
 
 def refusal(status: int, detail: str, trace_id: str) -> Response:
@@ -38,15 +38,36 @@ def answer_for(request: Request, error: Exception) -> Response:
     """The answer to a request whose handler raised."""
     trace_id = request.context.trace_id if request.context else ""
     fact = _fact(error)
-    if isinstance(fact, Answer):
-        response = problem_response(fact.problem(trace_id))
-        for name, value in fact.headers.items():
-            response.headers.set(name, value)
-        return response
-    if isinstance(fact, CallError):
-        return _for_call(fact, trace_id)
+    try:
+        if isinstance(fact, Answer):
+            return _said(fact, trace_id)
+        if isinstance(fact, CallError):
+            return _for_call(fact, trace_id)
+    except Exception as defect:  # it cannot be written down, such as a header with a line break
+        error = defect
     log.error("%s %s failed: %s", request.method, request.route or request.path, type(error).__name__, exc_info=error)
     return refusal(500, "an unexpected error; the trace id finds it in the log", trace_id)
+
+
+def _said(answer: Answer, trace_id: str) -> Response:
+    response = problem_response(answer.problem(trace_id))
+    if answer.status >= 500 and _of_call(answer):
+        response.headers.raw.append((SHOULD_RETRY.encode(), b"false"))
+    for name, value in answer.headers.items():
+        response.headers.set(name, value)
+    return response
+
+
+def _of_call(error: BaseException) -> bool:
+    """Whether a failed call led to it, which this tier has retried already: the handler only said so in its own words."""
+    seen: set[int] = set()  # an exception may be its own cause
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, CallError):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _for_call(error: CallError, trace_id: str) -> Response:

@@ -93,7 +93,7 @@ async def _answer(peer: Peer, method: str, path: str, headers: Mapping[str, str]
     call = peer.begin(idempotent=method in IDEMPOTENT, timeout=peer.timeout, declared=frozenset())
     request.call = call
     try:
-        response = await peer.send(request, call)
+        response = await peer.send(request)
     except CallError as error:
         for note in call.notes or ():
             error.add_note(note)

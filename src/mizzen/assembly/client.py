@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -10,7 +11,9 @@ import msgspec
 
 from mizzen.rules.retry import RETRIES
 from mizzen.rules.timeouts import CALL_TIMEOUT
+from mizzen.words.clock import Clock
 from mizzen.words.errors import PROBLEM_TYPE, CallError, PeerError, Problem
+from mizzen.words.handler import Handler
 from mizzen.words.message import Call, Headers, Request, Response
 from mizzen.words.outcome import MISFIT, OK, Classifier
 
@@ -29,6 +32,8 @@ RAISE = _Raise()
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that are sent again without being asked; PUT and DELETE only with ``idempotent=True`` or a key."""
 IDEMPOTENCY_KEY = "idempotency-key"
+EXCERPT = 64 * 1024
+"""Bytes of body that are read of an error where a stream was asked for: a problem is much smaller."""
 
 
 class Line(Protocol):
@@ -36,8 +41,10 @@ class Line(Protocol):
 
     timeout: float
     explain: bool
+    clock: Clock
 
-    async def send(self, request: Request, call: Call) -> Response: ...
+    @property
+    def send(self) -> Handler: ...
     def begin(self, *, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call: ...
 
 
@@ -78,8 +85,7 @@ class Client(Verbs):
         """
         declared = frozenset(statuses) if absent is RAISE else frozenset((*statuses, 404))
         request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
-        line = self._connected()
-        response = await line.send(request, call)
+        response = await self._connected().send(request)
         if call.outcome is not OK:
             raise await self._failed(request, response)
         if response.status == 404 and absent is not RAISE:
@@ -109,7 +115,7 @@ class Client(Verbs):
         declared = frozenset(statuses)
         request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
         request.stream = True
-        response = await self._connected().send(request, call)
+        response = await self._connected().send(request)
         try:
             if call.outcome is not OK:
                 raise await self._failed(request, response)
@@ -178,7 +184,7 @@ class Client(Verbs):
             raise misfit from error
 
     async def _failed(self, request: Request, response: Response) -> CallError:
-        body = await response.read()
+        body = response.body if isinstance(response.body, bytes) else await self._excerpt(request, response)
         problem = None
         if (response.headers.get("content-type") or "").startswith(PROBLEM_TYPE):
             try:
@@ -197,6 +203,22 @@ class Client(Verbs):
         error.outcome = request.call.outcome if request.call is not None else None
         return error
 
+    async def _excerpt(self, request: Request, response: Response) -> bytes:
+        """What an answer that was to be streamed says of its failure, as far as it comes in the time of the call."""
+        assert request.call is not None
+        excerpt = b""
+        try:
+            async with asyncio.timeout(request.call.deadline - self._connected().clock()):
+                async for piece in response.body:
+                    excerpt += piece
+                    if len(excerpt) >= EXCERPT:
+                        break
+        except (TimeoutError, CallError):  # its status is known, and that is what counts
+            pass
+        finally:
+            await response.close()
+        return excerpt[:EXCERPT]
+
     def __repr__(self) -> str:
         return f"<Client {self.name}{'' if self.line else ', not connected'}>"
 
@@ -208,6 +230,9 @@ def _set_body(request: Request, body: Any) -> None:
     if hasattr(body, "__aiter__"):
         request.body = body
         return
-    request.body = body.model_dump_json().encode() if hasattr(body, "model_dump_json") else msgspec.json.encode(body)
+    if hasattr(body, "model_dump_json"):  # a pydantic model
+        request.body = body.model_dump_json(by_alias=True).encode()
+    else:
+        request.body = msgspec.json.encode(body)
     if "content-type" not in request.headers:
         request.headers.add("content-type", "application/json")

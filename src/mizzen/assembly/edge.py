@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
-from mizzen.words.alarm import Alarm
+from mizzen.words.alarm import Alarm, Running
 from mizzen.words.clock import Clock, format_duration
 from mizzen.words.context import Context, enter, receive
 from mizzen.words.errors import Answer, DeadlinePassed, NotFound
@@ -67,6 +67,7 @@ class Edge:
         self.clock = clock
         self._max_body = max_body
         self._observe = observe
+        self._running = Running()
         self.refusing: str | None = None
         """The state that refuses requests, ``starting`` or ``draining``; None while they are served."""
 
@@ -93,8 +94,7 @@ class Edge:
                     ends = now + leaf.timeout
                     if context.deadline is None or ends < context.deadline:
                         context.deadline = ends
-                    task = asyncio.current_task()
-                    assert task is not None  # the protocol runs each request in a task of its own
+                    task = self._running.task()
                     alarm = Alarm(task)
                     timer = task.get_loop().call_later(context.deadline - now + GRACE, alarm)
                     response = await leaf.handler(request)

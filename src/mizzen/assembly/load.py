@@ -42,6 +42,8 @@ def load_service(system: config.System, name: str) -> Service:
             f"{wanted.build} builds the service {service.name!r}, but mizzen.toml calls it {name!r}",
             fix=f'Service("{name}"), or [services.{service.name}]',
         )
+    system.check_clients(name, service.clients)
+    service.plans()  # whatever is wrong with it is found now, and not at its first request
     return service
 
 

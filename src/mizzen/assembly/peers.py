@@ -21,7 +21,7 @@ from mizzen.words.context import Context, current, send
 from mizzen.words.errors import CallError, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
 from mizzen.words.message import Call, Request, Response
-from mizzen.words.outcome import CANCELLED, UNKNOWN, Outcome, classify
+from mizzen.words.outcome import CANCELLED, UNKNOWN, Outcome, Verdict, classify
 
 from .client import Client
 from .network import Network
@@ -58,6 +58,7 @@ class Peer:
         self.backend = backend
         self.explain = False
         self.failed_calls = 0
+        """Calls without an answer that one can work with, whatever kept it: a 404 is an answer, an open breaker is none."""
         self.clock = clock
         self._emit = telemetry.emit
         self._telemetry = telemetry
@@ -122,9 +123,10 @@ class Peer:
             call.notes = []
         return call
 
-    async def send(self, request: Request, call: Call) -> Response:
-        """Send one call through the whole stack; raises a :class:`CallError` that knows what it means."""
-        return await self.stack.handler(request)
+    @property
+    def send(self) -> Handler:
+        """Sends one call through the whole stack; raises a :class:`CallError` that knows what it means."""
+        return self.stack.handler
 
     def _edge(self, inner: Handler) -> Handler:
         clock, observe, name, callers = self.clock, self._telemetry.call, self.name, self._callers
@@ -152,7 +154,7 @@ class Peer:
                 outcome = call.outcome or UNKNOWN
                 raise
             finally:
-                if outcome.status >= 500 and outcome is not CANCELLED:
+                if outcome.breaker is not Verdict.SUCCESS and outcome is not CANCELLED:
                     self.failed_calls += 1
                 observe(name, outcome.name, clock() - call.started)
 
@@ -197,9 +199,9 @@ class Peer:
 
     def check(self) -> None:
         """Raise when a call could not be made just now."""
-        if self.breaker.state == "open":
-            failed = count_outcomes(self.breaker.names)
-            raise Unavailable(f"the breaker is open: {failed}, next trial in {self.breaker.retry_after(self.clock()):.0f}s")
+        # Once a trial is due the check passes: an instance that stayed critical would get no call to try it with.
+        if self.breaker.state == "open" and (wait := self.breaker.retry_after(self.clock())) > 0:
+            raise Unavailable(f"the breaker is open: {count_outcomes(self.breaker.names)}, next trial in {wait:.0f}s")
         if not self.balancer.endpoints:
             raise Unavailable(f"no instance: {self._missing()}")
 

@@ -80,6 +80,11 @@ class Service:
                 f"{self.name} provides {what!r} with a factory, but it is not a type",
                 fix="service.provide(SomeType, factory) or service.provide(value)",
             )
+        if thing.type.__module__ == "builtins":
+            raise StartError(
+                f"{self.name} provides a {thing.name}, which no handler can ask for: that type means an input",
+                fix="wrap it in a class of your own",
+            )
         if thing.type in self.provided:
             raise StartError(f"{self.name} provides {thing.name} twice", fix="provide each type once")
         self.provided[thing.type] = thing
@@ -138,7 +143,7 @@ class Service:
                 {
                     "method": route.method,
                     "template": route.template,
-                    "handler": f"{route.function.__module__}.{route.function.__qualname__}",
+                    "handler": f"{route.function.__module__}.{route.name}",
                     "where": route.where,
                     "status": route.status,
                 }

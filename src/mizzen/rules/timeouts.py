@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from mizzen.words.alarm import Alarm
+from mizzen.words.alarm import Alarm, Running
 from mizzen.words.clock import Clock, format_duration
 from mizzen.words.errors import CallError, CallTimeout
 from mizzen.words.handler import Handler, Layer
@@ -41,12 +39,13 @@ def attempt(judge: Classifier, clock: Clock) -> Layer:
     cannot eat the whole call. Raises :class:`CallTimeout`; a caller's cancellation stays one.
     """
 
+    running = Running()
+
     def layer(following: Handler) -> Handler:
         async def send(request: Request) -> Response:
             call = request.call
             assert call is not None  # the client's edge gives every request its call
-            task = asyncio.current_task()
-            assert task is not None  # every handler runs in a task
+            task = running.task()
             share = call.allowance(clock())
             alarm = Alarm(task)
             timer = task.get_loop().call_later(share, alarm) if share > 0 else None

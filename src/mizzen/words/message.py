@@ -215,17 +215,29 @@ class Response:
         self._on_close: list[Callable[[], None]] | None = None
 
     @classmethod
+    def of(cls, status: int, body: Body, raw: list[tuple[bytes, bytes]]) -> Response:
+        """Put together parts that are known to be right; takes the list of fields over, names must be lower-case."""
+        response = cls.__new__(cls)  # slots set directly: this is on the path of every request
+        response.status = status
+        response.body = body
+        response.headers = headers = Headers.__new__(Headers)
+        headers.raw = raw
+        response._on_close = None
+        return response
+
+    @classmethod
     def json_of(cls, value: Any, status: int = 200) -> Response:
         """An answer with ``value`` as its JSON body."""
-        return cls(status, _encoder.encode(value), headers=Headers.of([(b"content-type", b"application/json")]))
+        return cls.of(status, _encoder.encode(value), [(b"content-type", b"application/json")])
 
     async def read(self) -> bytes:
         """The whole body; gathered once, kept for the next reader."""
         if not isinstance(self.body, bytes):
             try:
-                self.body = b"".join([piece async for piece in self.body])
+                whole = b"".join([piece async for piece in self.body])
             finally:
                 await self.close()
+            self.body = whole
         return self.body
 
     @property

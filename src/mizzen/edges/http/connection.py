@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from mizzen.words.errors import ConnectFailed, ConnectionLost
-from mizzen.words.message import Body, Headers, Request, Response
+from mizzen.words.message import Body, Request, Response
 
 from .body import BodyStream
 from .framing import is_chunked
@@ -235,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
                 raise ValueError(f"its body of {int(length)} bytes is over the limit of {limit} bytes")
             self._headers = raw
         else:
-            self._hand_over(Response(status, self._open_stream(), headers=Headers.of(raw)))
+            self._hand_over(Response.of(status, self._open_stream(), raw))
         if self._bodiless:
             # llhttp cannot be told that the request was HEAD and waits for a body: it is replaced after this read.
             self._spent = True
@@ -296,7 +296,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 body = b""
             raw, self._headers = self._headers, []
-            response = Response(self._status, body, headers=Headers.of(raw))
+            response = Response.of(self._status, body, raw)
         if self._upload is not None:
             self._upload.cancel()  # the peer has said all it had to say without reading the rest
             self.abort()

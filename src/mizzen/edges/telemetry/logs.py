@@ -23,6 +23,7 @@ from .console import ConsoleLines
 from .hooks import log_record
 from .lines import LEVELS, JsonLines, Lines, shown
 from .outlet import CLOSE_LIMIT, Outlet
+from .prints import Prints
 
 CRASH_FLUSH = 1.0
 """Seconds that a crash waits for the reader of its last words; after that they go to stderr."""
@@ -44,7 +45,8 @@ def install(
 ) -> Logs:
     """Take over the process's log: records, warnings, uncaught exceptions. ``ValueError`` for an unknown level.
 
-    Lines go to ``outlet``, stdout by default. ``colour`` is for the console; by default when stdout is a terminal.
+    Lines go to ``outlet``, stdout by default. As JSON they are all that stdout carries: what is printed is logged too.
+    ``colour`` is for the console; by default when stdout is a terminal.
     """
     if level not in LEVELS:
         raise ValueError(f"{level!r} is not a log level: one of {', '.join(LEVELS)}")
@@ -53,13 +55,13 @@ def install(
         lines = ConsoleLines(service=service, colour=_is_terminal() if colour is None else colour)
     else:
         lines = JsonLines(service=service, version=version, instance=instance)
-    return Logs(lines, level=level, outlet=outlet or Outlet())
+    return Logs(lines, level=level, outlet=outlet or Outlet(), take_prints=format == "json")
 
 
 class Logs:
     """The process's log while it is ours; ``close`` puts back what was there before."""
 
-    def __init__(self, lines: Lines, *, level: str, outlet: Outlet) -> None:
+    def __init__(self, lines: Lines, *, level: str, outlet: Outlet, take_prints: bool = False) -> None:
         self.outlet = outlet
         self.level = level
         self.lines = lines
@@ -80,12 +82,14 @@ class Logs:
         root.handlers[:] = [self._handler]
         root.setLevel(LEVELS[level])
         sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = self._ours
+        self._stdout = sys.stdout
+        self._prints = Prints(self.emit) if take_prints else None
         self.adopt()
         atexit.register(self.close)
 
     def adopt(self) -> None:
         """Take loggers along that libraries gave a console handler of their own; again after user code is imported."""
-        streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        streams = (sys.stdout, self._stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
         for logger in list(logging.Logger.manager.loggerDict.values()):
             if not isinstance(logger, logging.Logger):
                 continue
@@ -132,6 +136,8 @@ class Logs:
 
     def _put_back(self) -> None:
         """Undo what still is ours: whoever came after us keeps what they put in place."""
+        if self._prints is not None:
+            self._prints.give_back()
         root = logging.getLogger()
         if self._handler in root.handlers:
             others = [handler for handler in root.handlers if handler is not self._handler]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Never, NoReturn, Union, get_args, get_origin,
 
 import msgspec
 
-from mizzen.words.message import Headers, Response
+from mizzen.words.message import Response
 
 from .kinds import check
 from .parameter import REQUIRED
@@ -65,17 +65,17 @@ class Answers:
         if hasattr(result, "__aiter__"):
             return self.stream(self.pieces.of(result))
         if isinstance(result, str) and not isinstance(result, Enum):
-            return Response(self.status, result.encode(), headers=Headers.of([TEXT]))
+            return Response.of(self.status, result.encode(), [TEXT])
         if isinstance(result, bytes | bytearray | memoryview):
-            return Response(self.status, bytes(result), headers=Headers.of([BINARY]))
+            return Response.of(self.status, bytes(result), [BINARY])
         dump = getattr(result, "model_dump_json", None)
         # by_alias: a model reads its aliases, so it has to write them or no client could read it back
         body = encode(result) if dump is None else dump(by_alias=True).encode()
-        return Response(self.status, body, headers=Headers.of([JSON]))
+        return Response.of(self.status, body, [JSON])
 
     def stream(self, body: AsyncIterator[bytes]) -> Response:
         """The response whose body is ``body``, as it comes."""
-        return Response(self.status, body, headers=Headers.of([self.pieces.content_type]))
+        return Response.of(self.status, body, [self.pieces.content_type])
 
 
 def answers_for(signature: Signature) -> Answers:

@@ -11,7 +11,7 @@ from typing import Any
 from mizzen.words.context import Context, current
 from mizzen.words.errors import Fault
 from mizzen.words.handler import Handler
-from mizzen.words.message import Headers, Request, Response
+from mizzen.words.message import Request, Response
 
 from .answers import JSON, Answers, encode
 from .body import read_bytes, read_json
@@ -55,12 +55,12 @@ def compile_handler(
 
 
 def _handle_straight(call: Callable[..., Awaitable[Any]], answers: Answers) -> Handler:
-    json, status, answer, headers = answers.json, answers.status, answers.answer, Headers.of
+    json, status, answer, respond = answers.json, answers.status, answers.answer, Response.of
 
     async def handler(request: Request) -> Response:
         result = await call(*request.params)
         if type(result) is json:
-            return Response(status, encode(result), headers=headers([JSON]))
+            return respond(status, encode(result), [JSON])
         return answer(result)
 
     return handler
@@ -69,38 +69,38 @@ def _handle_straight(call: Callable[..., Awaitable[Any]], answers: Answers) -> H
 def _handle_path(
     call: Callable[..., Awaitable[Any]], read: Callable[[tuple[str, ...]], tuple[Any, ...]], answers: Answers
 ) -> Handler:
-    json, status, answer, headers = answers.json, answers.status, answers.answer, Headers.of
+    json, status, answer, respond = answers.json, answers.status, answers.answer, Response.of
 
     async def handler(request: Request) -> Response:
         result = await call(*read(request.params))
         if type(result) is json:
-            return Response(status, encode(result), headers=headers([JSON]))
+            return respond(status, encode(result), [JSON])
         return answer(result)
 
     return handler
 
 
 def _handle(call: Callable[..., Awaitable[Any]], take: Take, answers: Answers) -> Handler:
-    json, status, answer, headers = answers.json, answers.status, answers.answer, Headers.of
+    json, status, answer, respond = answers.json, answers.status, answers.answer, Response.of
 
     async def handler(request: Request) -> Response:
         result = await call(**take(request))
         if type(result) is json:
-            return Response(status, encode(result), headers=headers([JSON]))
+            return respond(status, encode(result), [JSON])
         return answer(result)
 
     return handler
 
 
 def _handle_gathered(call: Callable[..., Awaitable[Any]], take: Take, answers: Answers) -> Handler:
-    json, status, answer, headers = answers.json, answers.status, answers.answer, Headers.of
+    json, status, answer, respond = answers.json, answers.status, answers.answer, Response.of
 
     async def handler(request: Request) -> Response:
         if not isinstance(request.body, bytes):
             await request.read()
         result = await call(**take(request))
         if type(result) is json:
-            return Response(status, encode(result), headers=headers([JSON]))
+            return respond(status, encode(result), [JSON])
         return answer(result)
 
     return handler

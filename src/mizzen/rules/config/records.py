@@ -5,7 +5,7 @@ Every default has its reason beside it. Times are seconds and sizes are bytes; i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import msgspec
 from mizzen.words.errors import ConfigError
 
 from .secrets import hide_password
-from .source import Source, nearest
+from .source import Source, Wrong, mistakes, nearest
 from .units import Count, Duration, Port, Secret, Size, Timeout, Times
 
 REGISTRY_PORT = 8599
@@ -194,6 +194,18 @@ class System(msgspec.Struct, kw_only=True):
         code: Mapping[str, Any] = {"timeout": timeout, "retries": retries}
         said = {key: value for key, value in code.items() if value is not None and not self.source.given((*path, key))}
         return msgspec.structs.replace(config, **said) if said else config
+
+    def check_clients(self, service: str, declared: Collection[str]) -> None:
+        """``ConfigError`` for settings of a client that the service does not declare, such as a misspelt peer."""
+        wrong = []
+        for peer in self.service(service).clients:
+            if peer not in declared:
+                path = ("services", service, "clients", peer)
+                near = nearest(peer, declared)
+                said = f"; did you mean {near}?" if near else ";"
+                wrong.append(Wrong(path, f"{service} declares no client {peer!r}{said} it has {', '.join(declared) or 'none'}"))
+        if wrong:
+            raise mistakes(wrong, self.source)
 
     def __repr__(self) -> str:
         return f"<System {self.name}: {', '.join(self.services) or 'no services'}>"

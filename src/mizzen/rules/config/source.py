@@ -38,6 +38,10 @@ class Source:
 
     def origin(self, path: Path) -> str:
         """Where that setting, or else the nearest table around it, was written."""
+        if path not in self.origins:  # a table that is only there because something in it is set
+            for inner, origin in self.origins.items():
+                if inner[: len(path)] == path:
+                    return origin
         for end in range(len(path), 0, -1):
             if path[:end] in self.origins:
                 return self.origins[path[:end]]

@@ -95,16 +95,14 @@ async def client(
 ) -> AsyncIterator[TestClient]:
     """Run ``service`` in memory and give a client for it.
 
-    ``overrides`` replace provided things by type, unopened and unchecked. ``peers`` run other services beside it;
-    a call to a peer that is not there raises ``NoInstances``.
+    ``overrides`` replace provided things by type, unopened and unchecked. ``peers`` run other services beside it, which
+    may call each other; a call to a peer that is not there raises ``NoInstances``.
     """
     network = network or MemoryNetwork()
     async with AsyncExitStack() as stack:
         for name, peer in (peers or {}).items():
-            await stack.enter_async_context(_listening(peer, name, {}, {}, network))
-        running = await stack.enter_async_context(
-            _listening(service, service.name, overrides or {}, peers or {}, network)
-        )
+            await stack.enter_async_context(_listening(peer, name, {}, peers or {}, network))
+        running = await stack.enter_async_context(_listening(service, service.name, overrides or {}, peers or {}, network))
         pool = Pool(
             service.name,
             PORT,
@@ -129,7 +127,7 @@ async def _listening(
         present = name in peers
         connected[name] = Peer(
             handle,
-            ClientConfig(required=handle.required and present),
+            ClientConfig(required=handle.required and present, **handle.settings()),
             StaticResolver({name: [f"http://{name}:{PORT}"] if present else []}),
             backend="this test",
             network=network,
