@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 APPS = Path(__file__).parent / "apps"
@@ -78,9 +78,19 @@ def until(true: Any, what: str, patience: float = PATIENCE) -> Any:
 
 
 class Process:
-    """One started program whose stdout and stderr are kept."""
+    """One started program whose stdout and stderr are kept; ``stdout`` is a descriptor to write to instead."""
 
-    def __init__(self, name: str, arguments: list[str], *, env: Mapping[str, str], cwd: Path, port: int, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        port: int,
+        folder: Path,
+        stdout: int | None = None,
+    ) -> None:
         self.name = name
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -88,7 +98,12 @@ class Process:
         self._err = self._out.with_suffix(".err")
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.popen = subprocess.Popen(
-                [sys.executable, *arguments], stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=dict(env), cwd=cwd
+                [sys.executable, *arguments],
+                stdout=out if stdout is None else stdout,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                env=dict(env),
+                cwd=cwd,
             )
 
     @property
@@ -140,7 +155,7 @@ class Fleet:
         self.processes: list[Process] = []
         self.registry: Process | None = None
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,14 +168,22 @@ class Fleet:
         self.registry = self.start_program("registry", ["registry", "--port", str(port)], port=port)
         return self.registry.ready("/v1/status/leader")
 
-    def start(self, service: str, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> Process:
+    def start(
+        self, service: str, *, port: int | None = None, settings: Mapping[str, str] | None = None, stdout: int | None = None
+    ) -> Process:
         """Start one service; ``settings`` are environment variables."""
         port = port or free_port()
         arguments = ["run", service, "--dir", str(self.system), "--host", "127.0.0.1", "--port", str(port)]
-        return self.start_program(service, arguments, port=port, settings=settings)
+        return self.start_program(service, arguments, port=port, settings=settings, stdout=stdout)
 
     def start_program(
-        self, name: str, arguments: list[str], *, port: int, settings: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: list[str],
+        *,
+        port: int,
+        settings: Mapping[str, str] | None = None,
+        stdout: int | None = None,
     ) -> Process:
         """Start ``mizzen`` with these arguments."""
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -170,7 +193,9 @@ class Fleet:
         if self.registry is not None:
             env["MIZZEN__DISCOVERY__URL"] = f"consul://127.0.0.1:{self.registry.port}"
         env.update(settings or {})
-        process = Process(name, ["-m", "mizzen", *arguments], env=env, cwd=self.folder, port=port, folder=self.folder)
+        process = Process(
+            name, ["-m", "mizzen", *arguments], env=env, cwd=self.folder, port=port, folder=self.folder, stdout=stdout
+        )
         self.processes.append(process)
         return process
 
@@ -194,7 +219,7 @@ class Load:
         self._end = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

@@ -205,9 +205,11 @@ def test_a_service_that_is_not_there(shop: Path, capsys: pytest.CaptureFixture[s
     assert text == ("error: mizzen.toml has no service 'ordr'; did you mean order?\n  it has user, order\n  fix: use order\n")
 
 
-def test_a_port_that_is_none(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A port beyond 65535 is refused before anything starts."""
-    assert "--port 70000 is no port" in said(capsys, "run", "order", "--dir", "shop", "--port", "70000")
+@pytest.mark.parametrize("command", ["run order", "registry"])
+@pytest.mark.parametrize("port", ["70000", "x", "9" * 5000])
+def test_a_port_that_is_none(command: str, port: str, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no port is refused before anything starts."""
+    assert f"--port: {port} is no port" in said(capsys, *command.split(), "--dir", "shop", "--port", port)
 
 
 def test_health_of_several_services(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,6 +214,7 @@ def test_everything_at_once() -> None:
         ('[services.a]\nbuild = "a:b"\nport = 65536', "got 65536"),
         ('[services.a]\nbuild = "a:b"\nport = true', "expected a whole number from 0 to 65535, got true"),
         ('[services.a]\nbuild = "a:b"\nport = 1\nadmin.port = 1', "is the service's own port"),
+        ('[services.a]\nbuild = "a:b"\nport = 1\nadmin.port = 0', "expected a whole number from 1 to 65535, got 0"),
         ("services = 3", "services: expected a table, got 3"),
         ("[discovery]\nurl = ''", "expected a text, got an empty one"),
         ("[discovery]\nhttp_check = 'yes'", "expected true or false, got 'yes'"),
@@ -280,7 +281,7 @@ def test_sizes(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "1 potato", "-1B", -1, True])
+@pytest.mark.parametrize("text", ["", "MiB", "1 potato", "-1B", "9" * 400, -1, True])
 def test_what_is_no_size(text: str | int) -> None:
     """Anything else is refused with what is allowed."""
     with pytest.raises(ValueError, match="expected a size such as"):

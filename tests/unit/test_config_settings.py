@@ -100,6 +100,7 @@ def test_an_unknown_variable_names_itself() -> None:
     """A misspelt variable of a service's own settings is told by its name."""
     found = error("", ORDER__SETTINGS__POOL__SIZ="1")
     assert found.where[0].startswith("ORDER__SETTINGS__POOL__SIZ  services.order.settings.pool.siz is not a setting")
+    assert found.fix == "write ORDER__SETTINGS__POOL__SIZE"
 
 
 def test_what_is_missing() -> None:

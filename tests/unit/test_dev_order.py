@@ -18,7 +18,7 @@ from mizzen.tools.dev.lines import render_line
 from mizzen.tools.dev.order import required_peers, start_order
 from mizzen.tools.dev.probe import health_detail
 from mizzen.tools.dev.screen import Screen
-from mizzen.tools.dev.supervisor import _callers
+from mizzen.tools.dev.supervisor import _callers, _check_ports
 from mizzen.tools.dev.watch import is_source
 from mizzen.words.errors import StartError
 
@@ -101,6 +101,25 @@ def test_what_children_are_given() -> None:
     assert (order.host, order.port, order.advertise, order.log.format) == ("127.0.0.1", 1, "127.0.0.1", "json")
     assert (order.stop.linger, order.stop.drain) == (0.0, 5.0)
     assert environ["PATH"] == "/bin"
+
+
+def test_a_registry_on_ipv6() -> None:
+    """An IPv6 address of the registry stands in brackets."""
+    assert child_environ(shop('[registry]\nhost = "::1"\n'), "order", {})["MIZZEN__DISCOVERY__URL"] == "consul://[::1]:8599"
+
+
+@pytest.mark.parametrize(
+    ("more", "who"),
+    [
+        ("[registry]\nport = 0\n", "the registry has port 0"),
+        ("[registry]\nport = 8101\n", "user and the registry both listen on port 8101"),
+        ("admin.port = 8101\n", "order and user both listen on port 8101"),
+    ],
+)
+def test_ports_that_cannot_be(more: str, who: str) -> None:
+    """Two listeners on one port, and ports that nobody could name, are found before anything starts."""
+    with pytest.raises(StartError, match=who):
+        _check_ports(shop(more))
 
 
 def write(folder: Path, **files: str) -> None:
@@ -212,13 +231,20 @@ def test_how_a_child_ended(code: int, text: str) -> None:
 
 
 def test_the_screen_of_a_pipe() -> None:
-    """In a pipe every line has its service before it, without colour; what is not JSON stays as it is."""
+    """In a pipe every line has its service before it, without colour; what is no line of ours stays as it is."""
     stream = io.StringIO()
     screen = Screen(stream, ["user", "order"])
     screen.log("user", b"Traceback \xff")
     screen.log("user", b"{not json")
+    screen.log("user", odd := b'{"message":"done","status":null,"duration_ms":1}')
     screen.say("one\ntwo", wrong=True)
-    assert stream.getvalue() == "user | Traceback \N{REPLACEMENT CHARACTER}\nuser | {not json\nmizzen | one\nmizzen | two\n"
+    assert stream.getvalue().splitlines() == [
+        "user | Traceback \N{REPLACEMENT CHARACTER}",
+        "user | {not json",
+        f"user | {odd.decode()}",
+        "mizzen | one",
+        "mizzen | two",
+    ]
 
 
 def test_the_screen_of_a_terminal() -> None:

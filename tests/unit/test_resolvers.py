@@ -186,6 +186,9 @@ def test_static_says_which_services_it_names() -> None:
         ("static:user=ftp://10.0.3.7:21", "'ftp://10.0.3.7:21'"),
         ("static:user=http://10.0.3.7/base", "'http://10.0.3.7/base'"),
         ("static:user=http://me@10.0.3.7", "'http://me@10.0.3.7'"),
+        ("static:user=http://me:hunter2@10.0.3.7", "'http://me:***@10.0.3.7'"),
+        ("static:user=me:hunter2@10.0.3.7", "'me:***@10.0.3.7'"),
+        ("static:http://me:hunter2@10.0.3.7", "'http://me:***@10.0.3.7'"),
         ("static:user=10.0.3.7:8101,", "''"),
         ("static:user=10.0.3.7:99999", "'10.0.3.7:99999'"),
     ],
@@ -654,6 +657,15 @@ def test_any_other_answer_to_a_beat_is_an_error_and_no_reason_to_register_again(
     agent.answer = Response(status, b"rpc error")
     with pytest.raises(PeerError, match=f"consul answered {status} to the heartbeat of user-10.0.0.7-8101"):
         asyncio.run(ConsulRegistrar(agent.call, token=lambda: None).beat(USER, "passing", "ok"))
+
+
+@pytest.mark.parametrize("method", ["withdraw", "mismatch"])
+def test_a_page_that_is_not_consuls_is_an_error_of_the_registry(method: str) -> None:
+    """Something in between that answers 200 to everything is told as such, and is no crash."""
+    agent = Agent(Time())
+    agent.answer = Response(200, b"<html>sign in</html>")
+    with pytest.raises(PeerError, match="does not come from Consul"):
+        asyncio.run(getattr(ConsulRegistrar(agent.call, token=lambda: None), method)(USER))
 
 
 def test_a_lasting_mismatch_is_explained() -> None:

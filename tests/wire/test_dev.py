@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 
 from mizzen.assembly.ports import describe_holder, is_taken
+from mizzen.assembly.registry import serve_registry
+from mizzen.edges.registry import Registry
 
 pytestmark = pytest.mark.wire
 
@@ -266,3 +269,14 @@ def test_who_holds_a_port() -> None:
         assert is_taken(port)
     assert not is_taken(port)
     assert "another process" in describe_holder(port)
+
+
+def test_a_registry_whose_checks_fail_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in its checks ends the registry, instead of leaving one that never notices a dead instance."""
+
+    async def broken(self: Registry) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(Registry, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(serve_registry("127.0.0.1", 0), LIMIT))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from http import HTTPStatus
 
 import msgspec
 
-from mizzen.words.errors import PROBLEM_TYPE, Answer, CallError, PeerError, Problem
+from mizzen.words.clock import format_duration
+from mizzen.words.errors import PROBLEM_TYPE, Answer, CallError, DeadlinePassed, PeerError, Problem
 from mizzen.words.message import Request, Response
 from mizzen.words.outcome import REJECTED, SHOULD_RETRY, classify
 
@@ -34,7 +36,7 @@ def rejection(reason: str, detail: str, trace_id: str, *, status: int = 503) -> 
     return response
 
 
-def answer_for(request: Request, error: Exception) -> Response:
+def answer_for(request: Request, error: BaseException) -> Response:
     """The answer to a request whose handler raised."""
     trace_id = request.context.trace_id if request.context else ""
     fact = _fact(error)
@@ -47,6 +49,19 @@ def answer_for(request: Request, error: Exception) -> Response:
         error = defect
     log.error("%s %s failed: %s", request.method, request.route or request.path, type(error).__name__, exc_info=error)
     return refusal(500, "an unexpected error; the trace id finds it in the log", trace_id)
+
+
+def answer_late(request: Request, error: BaseException, seconds: float) -> Response:
+    """The answer to a request whose handler was ended by the deadline, ``seconds`` after it began.
+
+    An answer that the handler gave on its way out stands; anything else that it raised then is only logged.
+    """
+    if isinstance(_fact(error), Answer | CallError):
+        return answer_for(request, error)
+    if not isinstance(error, asyncio.CancelledError):
+        what = f"{request.method} {request.route}"
+        log.warning("%s raised %s when its deadline ended it", what, type(error).__name__, exc_info=error)
+    return answer_for(request, DeadlinePassed(f"no answer within the request's deadline ({format_duration(seconds)})"))
 
 
 def _said(answer: Answer, trace_id: str) -> Response:

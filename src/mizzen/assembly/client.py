@@ -86,7 +86,7 @@ class Client(Verbs):
         declared = frozenset(statuses) if absent is RAISE else frozenset((*statuses, 404))
         request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
         response = await self._connected().send(request)
-        if call.outcome is not OK:
+        if not _expected(call):
             raise await self._failed(request, response)
         if response.status == 404 and absent is not RAISE:
             return absent
@@ -117,7 +117,7 @@ class Client(Verbs):
         request.stream = True
         response = await self._connected().send(request)
         try:
-            if call.outcome is not OK:
+            if not _expected(call):
                 raise await self._failed(request, response)
             yield response
         finally:
@@ -184,7 +184,9 @@ class Client(Verbs):
             raise misfit from error
 
     async def _failed(self, request: Request, response: Response) -> CallError:
-        body = response.body if isinstance(response.body, bytes) else await self._excerpt(request, response)
+        body = response.body
+        if not isinstance(body, bytes):
+            body = await self._excerpt(request, response, body)
         problem = None
         if (response.headers.get("content-type") or "").startswith(PROBLEM_TYPE):
             try:
@@ -203,13 +205,13 @@ class Client(Verbs):
         error.outcome = request.call.outcome if request.call is not None else None
         return error
 
-    async def _excerpt(self, request: Request, response: Response) -> bytes:
+    async def _excerpt(self, request: Request, response: Response, body: AsyncIterator[bytes]) -> bytes:
         """What an answer that was to be streamed says of its failure, as far as it comes in the time of the call."""
         assert request.call is not None
         excerpt = b""
         try:
             async with asyncio.timeout(request.call.deadline - self._connected().clock()):
-                async for piece in response.body:
+                async for piece in body:
                     excerpt += piece
                     if len(excerpt) >= EXCERPT:
                         break
@@ -221,6 +223,12 @@ class Client(Verbs):
 
     def __repr__(self) -> str:
         return f"<Client {self.name}{'' if self.line else ', not connected'}>"
+
+
+def _expected(call: Call) -> bool:
+    """Whether the answer is one for the caller, and no error: by its outcome, which may be of a classifier's own making."""
+    outcome = call.outcome
+    return outcome is OK or (outcome is not None and outcome.status < 400)
 
 
 def _set_body(request: Request, body: Any) -> None:

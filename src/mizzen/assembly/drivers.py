@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from mizzen.edges.http import Pool, PoolLimits
 from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
-from mizzen.rules.config import DiscoveryConfig
+from mizzen.rules.config import DiscoveryConfig, hide_password
 from mizzen.rules.discovery import Registrar, Resolver
 from mizzen.words.clock import Clock, Random
 from mizzen.words.errors import CallTimeout, StartError
@@ -25,6 +25,8 @@ BACKEND_TIMEOUT = 2.0
 LATER = ("etcd", "kubernetes", "dns")
 """Schemes that the design names and this version does not speak yet."""
 SCHEMES = ("consul", "static", "none")
+CONSUL_OPTIONS = ("dc", "tag", "token")
+"""What the query of a ``consul:`` URL may say."""
 
 
 class Backend(NamedTuple):
@@ -107,14 +109,21 @@ class Drivers:
             )
         later = " (not in this version yet)" if scheme in LATER else ""
         raise StartError(
-            f"no discovery driver for {url!r}{later}", fix=f"discovery.url takes {', '.join(f'{each}:' for each in SCHEMES)}"
+            f"no discovery driver for {hide_password(url)!r}{later}",
+            fix=f"discovery.url takes {', '.join(f'{each}:' for each in SCHEMES)}",
         )
 
     def _consul(self, url: str) -> Backend:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "127.0.0.1", parts.port or 8500
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "127.0.0.1", parts.port or 8500
+        except ValueError as error:
+            what = f"{hide_password(url)!r} is not the address of a Consul agent: {error}"
+            raise StartError(what, fix="such as consul://10.0.3.2:8500") from None
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         shown = f"consul://{host}:{port}"
+        if unknown := [name for name in options if name not in CONSUL_OPTIONS]:
+            raise StartError(f"{shown} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(CONSUL_OPTIONS)}")
         # Heartbeats have a pool of their own, so that they never wait behind watches.
         watches, beats = (self._backend(host, port, shown) for _ in range(2))
         token = self._token(options)

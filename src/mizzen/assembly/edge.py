@@ -11,14 +11,14 @@ from typing import NamedTuple, Protocol
 from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
 from mizzen.words.alarm import Alarm, Running
-from mizzen.words.clock import Clock, format_duration
+from mizzen.words.clock import Clock
 from mizzen.words.context import Context, enter, receive
-from mizzen.words.errors import Answer, DeadlinePassed, NotFound
+from mizzen.words.errors import Answer, NotFound
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
 from mizzen.words.outcome import REJECTED
 
-from .answering import answer_for, refusal, rejection
+from .answering import answer_for, answer_late, refusal, rejection
 
 UNMATCHED = "unmatched"
 """The route of whatever no route matches: no label ever carries a raw path."""
@@ -98,14 +98,18 @@ class Edge:
                     alarm = Alarm(task)
                     timer = task.get_loop().call_later(context.deadline - now + GRACE, alarm)
                     response = await leaf.handler(request)
+                    if alarm.rang:  # the handler answers all the same: nothing that follows is cancelled any more
+                        task.uncancel()
                     _strip(response)
-        except asyncio.CancelledError:
-            if alarm is None or not alarm.explains():
-                raise
-            limit = format_duration(self.clock() - now)
-            response = answer_for(request, DeadlinePassed(f"no answer within the request's deadline ({limit})"))
-        except Exception as error:  # the edge is where every failure of a handler becomes an answer
-            response = answer_for(request, error)
+                    if not isinstance(response.body, bytes):
+                        context.deadline = None  # it was until the head: calls for the body have their own timeouts
+        except (Exception, asyncio.CancelledError) as error:  # every failure of a handler becomes an answer here
+            if alarm is not None and alarm.explains():
+                response = answer_late(request, error, self.clock() - now)
+            elif isinstance(error, asyncio.CancelledError) and (alarm is None or alarm.task.cancelling()):
+                raise  # from outside: nobody waits for the answer
+            else:
+                response = answer_for(request, error)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -114,9 +118,10 @@ class Edge:
 
     def refuse(self, status: int, detail: str, request: Request | None) -> Response:
         """Answer for the protocol, which found that a request cannot be read."""
-        context = request.context if request is not None and request.context else Context(clock=self.clock)
-        if request is not None:
-            request.context = context
+        if request is None:
+            context = Context(clock=self.clock)
+        else:
+            context = request.context = request.context or receive(request.headers, clock=self.clock)
         response = refusal(status, detail, context.trace_id)
         response.headers.raw.append((b"x-trace-id", context.trace_id.encode()))
         return response
@@ -127,7 +132,7 @@ class Edge:
             request.admitted = False
             self.limit.leave()
         if request.context is None:
-            request.context = Context(clock=self.clock)
+            request.context = receive(request.headers, clock=self.clock)
         seconds = self.clock() - request.started if request.started else 0.0
         method = request.method if request.method in _METHODS else "_OTHER"
         self._observe(request, method, request.route or UNMATCHED, response.status if response else 499, seconds, sent)

@@ -31,14 +31,15 @@ class RegistryServer:
         self.port = listener.port
         self._server = server
         self._listener = listener
-        self._work = work
+        self.work = work
+        """Its checks and their expiry; ends only by a defect."""
 
     async def close(self) -> None:
         """Stop answering and forget everything."""
         self._listener.close()
         self.registry.close()  # queries that wait for a change are answered now
-        self._work.cancel()
-        await asyncio.wait({self._work})
+        self.work.cancel()
+        await asyncio.wait({self.work})
         await self._server.drain(0)
 
 
@@ -82,10 +83,10 @@ async def open_registry(host: str, port: int, *, token: str | None = None, netwo
 async def serve_registry(
     host: str, port: int, *, token: str | None = None, ready: Callable[[int], None] = lambda port: None
 ) -> None:
-    """Serve an embedded registry until cancelled; ``ready`` is told its port."""
+    """Serve an embedded registry until cancelled; ``ready`` is told its port. What ends its checks is raised."""
     running = await open_registry(host, port, token=token)
     ready(running.port)
     try:
-        await asyncio.get_running_loop().create_future()
+        await asyncio.shield(running.work)
     finally:
         await running.close()

@@ -24,7 +24,7 @@ from .edge import Edge, Leaf
 from .observing import Telemetry
 from .peers import FIRST_SNAPSHOT, Peer
 from .probes import Probes, State
-from .resources import Resources
+from .resources import HEED_LIMIT, Resources
 from .service import Service
 
 THREADS = 32
@@ -147,7 +147,7 @@ class Running:
         for task in self._background:
             task.cancel()
         if self._background:
-            await asyncio.wait(self._background)
+            await asyncio.wait(self._background, timeout=HEED_LIMIT)
         failed = await self._resources.close()
         for name, peer in self.peers.items():
             await peer.stop()

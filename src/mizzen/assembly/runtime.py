@@ -67,10 +67,10 @@ class Runtime:
 
     async def run(self, *, signals: bool = True, started: Callable[[], None] = lambda: None) -> int:
         """Live from bind to exit; 0, or 1 when anything was cut off or could not start."""
-        await self._bind()
         restore = self._take_signals() if signals else _nothing
-        self._enter(State.STARTING, f"bound {self._host}:{self.port}")
         try:
+            await self._bind()
+            self._enter(State.STARTING, f"bound {self._host}:{self.port}")
             if await self._until_stop(self.running.start()):
                 started()
                 await self._serve()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
@@ -14,6 +12,7 @@ from urllib.parse import unquote
 from mizzen.words.clock import parse_duration
 from mizzen.words.errors import Answer, BadRequest, StartError
 from mizzen.words.handler import Layer
+from mizzen.words.where import locate
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ class Route:
         """The answers that the function may raise, for the contract."""
         self.layers = tuple(layers)
         self.max_body = max_body
-        self.where, self.name = _locate(function)
+        self.where, self.name = locate(function)
         """Where the function stands, such as ``shop/order/__init__.py:14``, and what it is called."""
         self.parameters: tuple[str, ...] = tuple(name for name, _ in _PARAMETER.findall(template))
         """Names of the template's parameters, in order."""
@@ -380,21 +379,3 @@ def _decode(segments: list[str]) -> tuple[list[str], bool]:
             decoded.append(segment)
             broken = True
     return decoded, broken
-
-
-def _locate(function: Callable[..., Any]) -> tuple[str, str]:
-    """Where a function stands, relative to the working directory when below it, and its name."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    name = getattr(function, "__name__", type(function).__name__)
-    target = function if hasattr(function, "__code__") else inspect.getattr_static(type(function), "__call__", None)
-    code = getattr(target, "__code__", None)
-    if code is None:  # written in C, or not a function at all
-        return getattr(function, "__module__", None) or "?", name
-    file = code.co_filename
-    try:
-        relative = os.path.relpath(file)
-    except (OSError, ValueError):  # the working directory is gone, or on another drive
-        relative = file
-    return f"{file if relative.startswith('..') else relative}:{code.co_firstlineno}", name

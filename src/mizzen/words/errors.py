@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .outcome import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -103,7 +104,7 @@ class Answer(MizzenError):
 
     def problem(self, trace_id: str) -> Problem:
         """This answer as an RFC 9457 problem."""
-        title = self.title or HTTPStatus(self.status).phrase
+        title = self.title or _PHRASES.get(self.status, "")
         return Problem(self.type, title, self.status, self.detail, trace_id, self.errors or msgspec.UNSET)
 
 

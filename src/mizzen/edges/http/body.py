@@ -42,7 +42,7 @@ class BodyStream:
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._paused = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes) -> None:
@@ -59,13 +59,20 @@ class BodyStream:
     def end(self) -> None:
         """The last byte has arrived."""
         self.ended = True
+        self._read_on()  # what follows on the connection is not this body's, however much of it is unread
         self._wake()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """The body will not come to its end; what has arrived is still read first."""
         if not self.ended and self._error is None:
             self._error = error
+            self._read_on()
             self._wake()
+
+    def _read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._resume()
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -93,9 +100,8 @@ class BodyStream:
                 self._waiter = None
         piece = self._pieces.popleft()
         self._size -= len(piece)
-        if self._paused and not self._pieces:
-            self._paused = False
-            self._resume()
+        if not self._pieces:
+            self._read_on()
         return piece
 
     async def aclose(self) -> None:
@@ -107,6 +113,7 @@ class BodyStream:
         self._pieces.clear()
         if dropped is not None and not self.ended and self._error is None:
             dropped()
+        self._read_on()
         self._wake()
 
     def __del__(self) -> None:

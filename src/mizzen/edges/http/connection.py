@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import weakref
 from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from mizzen.words.errors import ConnectFailed, ConnectionLost
+from mizzen.words.errors import CallError, ConnectFailed, ConnectionLost
 from mizzen.words.message import Body, Request, Response
 
 from .body import BodyStream
@@ -36,9 +37,9 @@ class ClientConnection(asyncio.Protocol):
     """Sends one request at a time; gone for good after anything that is not a clean end of an answer."""
 
     __slots__ = (
-        "_blocked", "_bodiless", "_fed", "_final", "_headers", "_keep", "_loop", "_owner", "_parser", "_pieces", "_room",
-        "_size", "_spent", "_status", "_stream", "_stream_wanted", "_transport", "_until_eof", "_upload", "_waiter", "busy",
-        "closed", "expires", "idle_since", "served",
+        "_blocked", "_bodiless", "_fed", "_final", "_headers", "_keep", "_loop", "_owner", "_parser", "_pieces", "_poll",
+        "_room", "_size", "_spent", "_status", "_stream", "_stream_wanted", "_transport", "_until_eof", "_upload", "_waiter",
+        "busy", "closed", "expires", "idle_since", "served",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,6 +47,7 @@ class ClientConnection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport
         self._parser = HttpResponseParser(self)
+        self._poll: select.poll | None = None
         self._waiter: asyncio.Future[Response] | None = None
         self._upload: asyncio.Task[None] | None = None
         self._blocked = False  # whether the peer does not read
@@ -127,11 +129,8 @@ class ClientConnection(asyncio.Protocol):
 
     async def send(self, request: Request, head: bytes) -> Response:
         """Send a request whose head is made already and wait for its answer; cancelling closes the connection."""
-        transport = self._transport
-        if self.closed or transport.is_closing():
-            if self.served:
-                raise ConnectionLost("closed by the peer", peer=self._owner.peer, idle=True, sent=False)
-            raise ConnectFailed("closed by the peer as soon as it was open", peer=self._owner.peer)
+        if self.closed or self._transport.is_closing():
+            raise self._unsent()
         self.busy = True
         self._fed = 0
         self._final = self._until_eof = False
@@ -150,6 +149,22 @@ class ClientConnection(asyncio.Protocol):
                 await waiter.result().close()  # the answer came in the same turn in which nobody wanted it any more
             raise
 
+    def stale(self) -> bool:
+        """Whether something waits on this idle connection that the event loop has not told of yet: the peer's end of it."""
+        if self._poll is None:
+            line = self._transport.get_extra_info("socket")
+            if line is None:  # in memory nothing is on its way unseen
+                return False
+            self._poll = select.poll()
+            self._poll.register(line.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    def _unsent(self) -> CallError:
+        """What it means that the connection was closed before it took a byte of the request."""
+        if self.served:
+            return ConnectionLost("closed by the peer", peer=self._owner.peer, idle=True, sent=False)
+        return ConnectFailed("closed by the peer as soon as it was open", peer=self._owner.peer)
+
     def _send(self, head: bytes, body: Body) -> None:
         transport = self._transport
         if not isinstance(body, bytes):
@@ -163,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
             transport.writelines((head, body))
         if transport.is_closing():
             # The transport tried at once and failed: the kernel took nothing.
-            self._lose("closed by the peer", sent=False)
+            self._give_up(self._unsent())
 
     async def _send_stream(self, body: Body) -> None:
         """Send a body piece by piece; in a task of its own, since the answer may come before its end."""
@@ -180,15 +195,9 @@ class ClientConnection(asyncio.Protocol):
                     await self._room
             if not self.closed:
                 transport.write(LAST_CHUNK)
-        except Exception as error:
-            # The source failed, not the peer: whoever gave it learns its own error.
-            waiter, self._waiter = self._waiter, None
-            stream = self._stream() if self._stream is not None else None
-            self.abort()
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(error)
-            if stream is not None:
-                stream.fail(error)
+        except (Exception, asyncio.CancelledError) as error:
+            if not self.closed:  # the source failed, not the peer: whoever gave it learns its own error
+                self._give_up(error)
         finally:
             self._upload = None
             close = getattr(body, "aclose", None)
@@ -297,10 +306,9 @@ class ClientConnection(asyncio.Protocol):
                 body = b""
             raw, self._headers = self._headers, []
             response = Response.of(self._status, body, raw)
-        if self._upload is not None:
-            self._upload.cancel()  # the peer has said all it had to say without reading the rest
-            self.abort()
-        elif not self._keep or self.closed or self._until_eof or self._transport.get_write_buffer_size():
+        if self._upload is not None or self._transport.get_write_buffer_size():
+            self.abort()  # the peer has said all it had to say, and need not read the rest
+        elif not self._keep or self.closed or self._until_eof:
             self.close()
         else:
             self._owner.release(self)
@@ -309,7 +317,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _garbled(self, reason: str) -> None:
         if self.busy:
-            self._lose(f"the answer makes no sense: {reason}", idle=False)
+            self._lose(f"the answer makes no sense: {reason}")
         else:
             self.close()
 
@@ -321,8 +329,11 @@ class ClientConnection(asyncio.Protocol):
                 reason = f"the answer is cut off after {self._fed} bytes: {reason}"
             self._lose(reason, idle=fresh and self.served > 0)
 
-    def _lose(self, reason: str, *, idle: bool | None = None, sent: bool = True) -> None:
-        error = ConnectionLost(reason, peer=self._owner.peer, idle=self.served > 0 if idle is None else idle, sent=sent)
+    def _lose(self, reason: str, *, idle: bool = False) -> None:
+        self._give_up(ConnectionLost(reason, peer=self._owner.peer, idle=idle))
+
+    def _give_up(self, error: BaseException) -> None:
+        """End the connection; whoever waits for an answer or its rest meets ``error``."""
         waiter, self._waiter = self._waiter, None
         stream = self._stream() if self._stream is not None else None
         self.abort()

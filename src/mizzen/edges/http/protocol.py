@@ -87,7 +87,7 @@ class ServerConnection(asyncio.Protocol):
         reader.feed(data)
         if reader.request is not None:
             self._patience.expect(self._server.limits.progress)
-        elif reader.partial and (reader.ended or not waited):
+        elif reader.partial and (reader.ended or not waited) and not (self._streaming or self._blocked):
             self._patience.expect(self._server.limits.header_read)
 
     def eof_received(self) -> None:
@@ -98,7 +98,10 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         self._patience.cancel()
-        self._server.leave(self)
+        if self.task is None:
+            self._server.leave(self)
+        else:  # its handler cleans up: a server that drains waits for that as well
+            self.task.add_done_callback(lambda _: self._server.leave(self))
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -139,6 +142,7 @@ class ServerConnection(asyncio.Protocol):
         if reader.owes and turn and not self._closing:
             reader.owes = False
             self._transport.write(CONTINUE)
+            self._patience.expect(self._server.limits.progress)
 
     def pause(self) -> None:
         self._hold(_BODY)
@@ -155,8 +159,15 @@ class ServerConnection(asyncio.Protocol):
         held, self._held = self._held, self._held & ~reason
         if held and not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
-            if self._reader.request is not None:
-                self._patience.expect(self._server.limits.progress)
+            self._await_caller()
+
+    def _await_caller(self) -> None:
+        """Give the caller its time for what is under way from its side, or for its next request."""
+        reader, limits = self._reader, self._server.limits
+        if reader.request is not None:
+            self._patience.expect(limits.progress)
+        else:
+            self._patience.expect(limits.header_read if reader.partial else self._keep_alive)
 
     # -- one request after another ---------------------------------------------------------------------------------
 
@@ -184,14 +195,12 @@ class ServerConnection(asyncio.Protocol):
             else:
                 self._deny(request, refusal)
             return
-        reader = self._reader
-        if reader.owes:
+        if self._reader.owes:
             self.proceed()
-        if reader.request is None and not reader.partial:
-            if self._server.draining:
-                self.close(rude=False)
-            else:
-                self._patience.expect(self._keep_alive)
+        if self._server.draining and not self.busy and not self._reader.partial:
+            self.close(rude=False)
+        else:
+            self._await_caller()
 
     def _deny(self, request: Request, refusal: Response) -> None:
         head = answer_head(refusal, request.method, False, False, self._server.date())
@@ -320,9 +329,10 @@ class ServerConnection(asyncio.Protocol):
         elif self._streaming:
             self._server.report(self._turn, TimeoutError(f"a streamed answer made no progress in {limits.progress:g}s"))
             self._abort()
+        elif self._held or reader.owes:
+            return  # the caller waits for us, not we for the caller
         elif reader.request is not None:
-            if not self._held:  # else the body waits for its reader, not for its sender
-                reader.stop(408, f"nothing of the request's body arrived in {limits.progress:g}s")
+            reader.stop(408, f"nothing of the request's body arrived in {limits.progress:g}s")
         elif reader.partial:
             reader.stop(408, f"the request's head did not arrive within {limits.header_read:g}s")
         elif not self.busy:

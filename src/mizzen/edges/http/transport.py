@@ -70,20 +70,22 @@ class Pool:
     async def send(self, request: Request) -> Response:
         """Send a request on an idle connection or a new one; the answer is whole unless the request asks to stream it."""
         head = request_head(request, self._host_line)
-        connection = self._take() or await self._open_connection()
+        connection = self._take(request) or await self._open_connection()
         return await connection.send(request, head)
 
-    def _take(self) -> ClientConnection | None:
+    def _take(self, request: Request) -> ClientConnection | None:
         idle = self._idle
         if not idle:
             return None
         now = self._clock()
         limits = self.limits
+        call = request.call
+        again = call is not None and call.idempotent  # a resend costs less than asking the system each time
         while idle:
             connection = idle.pop()
             if connection.closed:
                 continue
-            if now - connection.idle_since < limits.idle and now < connection.expires:
+            if now - connection.idle_since < limits.idle and now < connection.expires and (again or not connection.stale()):
                 return connection
             connection.close()
         return None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mizzen.words.clock import parse_duration
+from mizzen.words.message import Headers
 
 from .model import STATUSES, CheckSpec, Kind, Service
 from .refusal import Refusal, unsupported
@@ -79,7 +80,9 @@ def _check(value: Any, service: Service, number: int) -> CheckSpec:
     header = _typed(given, "header", dict[str, list[str]], {})
     if any(name.lower() == "host" for name in header):
         raise unsupported("a Host header of its own in an HTTP check", 400)
+    method = _text(given, "method") or "GET"
     if kind == "http":
+        _sendable(method, target, header)
         _local(target, urlsplit(target).scheme in ("http", "https"))
     elif kind == "tcp":
         _local(f"//{target}", True)
@@ -95,7 +98,7 @@ def _check(value: Any, service: Service, number: int) -> CheckSpec:
         interval=max(seconds, INTERVAL_LEAST) if kind != "ttl" else 0.0,
         timeout=_seconds(given, "timeout") or TIMEOUT,
         target=target,
-        method=_text(given, "method") or "GET",
+        method=method,
         header=header,
         body=_text(given, "body"),
         forget_after=max(forget, FORGET_LEAST) if forget else 0.0,
@@ -103,6 +106,18 @@ def _check(value: Any, service: Service, number: int) -> CheckSpec:
         failures_before_critical=critical,
         failures_before_warning=_number(given, "failuresbeforewarning", critical) or critical,
     )
+
+
+def _sendable(method: str, url: str, header: Mapping[str, list[str]]) -> None:
+    """Refuse what no request can be made of: every later probe would fail as if it were a defect of ours."""
+    if not (method.isascii() and method.isalpha()) or method == "CONNECT":
+        raise Refusal(400, f"Invalid check: {method!r} is no method")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise Refusal(400, f"Invalid check: {url!r} cannot be probed: it must be percent-encoded")
+    try:
+        Headers((name, value) for name, values in header.items() for value in values or [""])
+    except ValueError as error:
+        raise Refusal(400, f"Invalid check: {error}") from None
 
 
 def _local(url: str, readable: bool) -> None:

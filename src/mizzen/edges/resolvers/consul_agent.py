@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -17,6 +17,8 @@ PEER = "consul"
 TIMEOUT = 2.0
 """Seconds for an answer that the agent need not wait for: a local agent answers in milliseconds, and a beat that
 hangs must be over well before the next one."""
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -67,6 +69,15 @@ def refused(response: Response, doing: str) -> PeerError:
         headers=dict(response.headers),
         body=response.body,
     )
+
+
+def decoded(response: Response, into: type[T], doing: str) -> T:
+    """The body as ``into``; ``PeerError`` when it is none of Consul's."""
+    try:
+        value: T = response.json(into)
+    except msgspec.MsgspecError as error:
+        raise PeerError(f"the answer to {doing} does not come from Consul ({error})", peer=PEER) from None
+    return value
 
 
 def text_of(response: Response) -> str:

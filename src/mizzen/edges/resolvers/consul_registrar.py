@@ -12,7 +12,7 @@ from mizzen.words.clock import Clock, format_duration, monotonic
 from mizzen.words.errors import PeerError
 from mizzen.words.handler import Handler
 
-from .consul_agent import PEER, Agent, refused, segment, text_of
+from .consul_agent import PEER, Agent, decoded, refused, segment, text_of
 
 TTL = 15.0
 """Seconds without a beat until Consul takes the instance for dead: three beats, so that one or two may be lost."""
@@ -92,7 +92,7 @@ class ConsulRegistrar:
             return
         if response.status != 200:
             raise refused(response, f"withdrawing {instance.id}")
-        if (response.json(_Registered).meta or {}).get("boot", "") != instance.boot:
+        if (decoded(response, _Registered, f"withdrawing {instance.id}").meta or {}).get("boot", "") != instance.boot:
             return
         response = await self._agent.put(f"/v1/agent/service/deregister/{segment(instance.id)}")
         if response.status not in (200, 404):
@@ -103,7 +103,7 @@ class ConsulRegistrar:
         response = await self._agent.get("/v1/agent/checks")
         if response.status != 200:
             raise refused(response, f"reading the checks of {instance.id}")
-        checks = response.json(dict[str, _Check])
+        checks = decoded(response, dict[str, _Check], f"reading the checks of {instance.id}")
         beat, probe = checks.get(ttl_check_id(instance)), checks.get(http_check_id(instance))
         if beat is None or probe is None or beat.status != "passing" or probe.status == "passing":
             return None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from mizzen.rules.config import hide_password
 from mizzen.rules.discovery import Feed, Instance, instance_id
 from mizzen.words.errors import ConfigError, NoInstances
 
@@ -46,20 +47,25 @@ def _split(url: str) -> dict[str, list[str]]:
     for entry in url.removeprefix("static:").removeprefix("//").split(";"):
         name, separator, addresses = (part.strip() for part in entry.partition("="))
         if not (name and separator and addresses):
-            raise ConfigError(f"{entry!r} in {url!r} does not say which service is where", fix=f"such as {FORM}")
+            raise ConfigError(
+                f"{hide_password(entry)!r} in {hide_password(url)!r} does not say which service is where", fix=f"such as {FORM}"
+            )
         services.setdefault(name, []).extend(address.strip() for address in addresses.split(","))
     return services
 
 
 def _instance(service: str, address: str) -> Instance:
+    url = address if "://" in address else f"http://{address}"
     try:
-        parts = urlsplit(address if "://" in address else f"http://{address}")
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme, 0)
     except ValueError:
         host, port, parts = None, 0, urlsplit("")
     extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
     if not host or not port or extra or parts.scheme not in PORTS:
+        shown = hide_password(url).removeprefix("" if "://" in address else "http://")
         raise ConfigError(
-            f"{address!r} is not an address of {service}", fix="write host:port, or http[s]://host[:port] without path or user"
+            f"{shown!r} is not an address of {service}",
+            fix="write host:port, or http[s]://host[:port] without path or user",
         )
     return Instance(id=instance_id(service, host, port), service=service, host=host, port=port, scheme=parts.scheme)

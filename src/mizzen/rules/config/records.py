@@ -15,7 +15,7 @@ from mizzen.words.errors import ConfigError
 
 from .secrets import hide_password
 from .source import Source, Wrong, mistakes, nearest
-from .units import Count, Duration, Port, Secret, Size, Timeout, Times
+from .units import Count, Duration, KnownPort, Port, Secret, Size, Timeout, Times
 
 REGISTRY_PORT = 8599
 """Beside Consul's 8500, so that a real agent on the same machine keeps its port."""
@@ -70,7 +70,7 @@ class ClientConfig(msgspec.Struct, kw_only=True, frozen=True):
 class AdminConfig(msgspec.Struct, kw_only=True, frozen=True):
     """Where health and metrics are served."""
 
-    port: Port | None = None
+    port: KnownPort | None = None
     """The service's own port, unless set."""
 
 
@@ -119,6 +119,11 @@ class RegistryConfig(msgspec.Struct, kw_only=True, frozen=True):
     host: str = "127.0.0.1"
     """It is for development: nobody else should reach it."""
     port: Port = REGISTRY_PORT
+
+    @property
+    def address(self) -> str:
+        """Host and port as a URL has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class ServiceConfig(msgspec.Struct, kw_only=True, frozen=True):

@@ -109,6 +109,8 @@ class _Fitting:
         near = nearest(str(path[-1]), known)
         allowed = f"allowed: {', '.join(sorted(known))}" if known else "this service has no settings"
         reason = f" is not a setting; {f'did you mean {near}? ' if near else ''}{allowed}"
+        if near and path in self.source.texts:  # written as a variable, so the right spelling is one as well
+            near = self.source.origins[path].removesuffix(normal(str(path[-1])).upper()) + normal(near).upper()
         self.wrong.append(Wrong(path, reason, near))
 
 

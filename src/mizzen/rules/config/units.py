@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from mizzen.words.clock import parse_duration
 
 SIZES = {"B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)?")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]+)?")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -41,6 +41,8 @@ Count = Annotated[int, Unit("count", low=1)]
 Times = Annotated[int, Unit("count", low=0)]
 Port = Annotated[int, Unit("port", low=0, high=65535)]
 """0 takes any free port."""
+KnownPort = Annotated[int, Unit("port", low=1, high=65535)]
+"""One that others are told of before anything listens."""
 
 
 def parse_size(value: str | int) -> int:

@@ -36,13 +36,19 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no port: a number from 1 to 65535, or 0 for any free one")
+
+
 def _add_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", metavar="DIR", help="the folder of the system's mizzen.toml")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE")
-    parser.add_argument("--port", type=int, metavar="N", help="listen there, whatever mizzen.toml says")
+    parser.add_argument("--port", type=_port, metavar="N", help="listen there, whatever mizzen.toml says")
     parser.add_argument("--host", metavar="H", help="listen on that address")
     _add_dir(parser)
     parser.add_argument("--stop-with-parent", action="store_true", help=argparse.SUPPRESS)
@@ -56,7 +62,7 @@ def _health_options(parser: argparse.ArgumentParser) -> None:
 
 def _registry_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="H", help="by default the one of mizzen.toml, else 127.0.0.1")
-    parser.add_argument("--port", type=int, metavar="N", help="by default the one of mizzen.toml, else 8599")
+    parser.add_argument("--port", type=_port, metavar="N", help="by default the one of mizzen.toml, else 8599")
     parser.add_argument("--token-file", metavar="FILE", help="ask every client for the token in it")
     _add_dir(parser)
 

@@ -28,10 +28,11 @@ def registry(*, host: str | None, port: int | None, token_file: str | None, fold
 async def _serve(host: str, port: int, token: str | None) -> None:
     from mizzen.assembly.registry import serve_registry
 
-    def ready(*_: object) -> None:
-        say(f"registry on http://{host}:{port}: keeps nothing, for development")
-        say(f'  services find it by discovery.url = "consul://{host}:{port}"')
-        say(f"  curl http://{host}:{port}/v1/catalog/services")
+    def ready(bound: int) -> None:
+        address = RegistryConfig(host=host, port=bound).address
+        say(f"registry on http://{address}: keeps nothing, for development")
+        say(f'  services find it by discovery.url = "consul://{address}"')
+        say(f"  curl http://{address}/v1/catalog/services")
 
     serving = asyncio.ensure_future(serve_registry(host, port, token=token, ready=ready))
     loop = asyncio.get_running_loop()

@@ -18,10 +18,6 @@ def run(service: str, *, folder: str | None, host: str | None, port: int | None,
     environ = environment()
     system = open_system(folder, environ)
     system.service(service)
-    if port is not None and not 0 <= port <= 65535:
-        from .say import Usage
-
-        raise Usage(f"mizzen run: --port {port} is no port", fix="a number from 1 to 65535, or 0 for any free one")
 
     from mizzen.assembly.process import run_process
     from mizzen.tools.ship.version import version_of

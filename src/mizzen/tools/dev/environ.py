@@ -14,7 +14,7 @@ LINGER = "0s"
 
 def child_environ(system: System, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of the child that runs the service ``name``."""
-    registry = f"consul://{'127.0.0.1' if system.registry.host == '0.0.0.0' else system.registry.host}:{system.registry.port}"
+    registry = f"consul://{system.registry.address}"
     service = ("services", name)
     said: dict[tuple[str, ...], str] = {
         ("dev",): "true",

@@ -28,7 +28,7 @@ def render_line(line: bytes, *, colour: bool) -> str:
     said: Any = msgspec.json.decode(line)
     if not isinstance(said, dict) or "message" not in said:
         raise ValueError("no log line")
-    level = _NAMES.get(str(said.get("level")), str(said.get("level", "")).upper())
+    level = _NAMES.get(str(said.get("level")), _clean(str(said.get("level", ""))).upper())
     head = f"{_paint(_DIM, _time(said), colour)} {_paint(_COLOURS.get(level, '0'), f'{level:<5}', colour)} "
     text = head + (_access(said, colour) if "duration_ms" in said and "status" in said else _record(said, colour))
     for below in (said.get("exception"), said.get("stack")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import TextIO
 
 from .lines import is_probe, render_line
@@ -42,10 +43,8 @@ class Screen:
 
     def _rendered(self, line: bytes) -> str:
         if line.startswith(b"{"):
-            try:
+            with suppress(Exception):  # nothing that a child says may end the reading: what is no line of ours stays as it is
                 return render_line(line, colour=self.colour)
-            except ValueError:  # it only looked like JSON
-                pass
         return line.decode(errors="replace")
 
     def _write(self, name: str, text: str) -> None:

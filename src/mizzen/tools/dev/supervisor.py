@@ -106,7 +106,7 @@ class Supervisor:
         for unit in self.units.values():
             await unit.ready.wait()
         urls = {name: f"http://{HOST}:{unit.config.port}" for name, unit in self.units.items()}
-        registry = f"http://{self.system.registry.host}:{self.system.registry.port}"
+        registry = f"http://{self.system.registry.address}"
         self.screen.raw(f"\n{banner(self.system.name, urls, self._described, registry)}\n")
 
     async def _stop_all(self) -> None:
@@ -196,19 +196,21 @@ def _callers(clients: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 def _check_ports(system: System) -> None:
     """Every port is one service's and free, or nothing starts."""
-    holders: dict[int, str] = {system.registry.port: "the registry"}
+    listeners = [("the registry", system.registry.port)]
     for name, config in system.services.items():
-        for port in filter(None, (config.port, config.admin.port)):
-            if port in holders:
-                raise StartError(
-                    f"{name} and {holders[port]} both listen on port {port}",
-                    fix=f"give {name} a port of its own in {system.file.name}",
-                )
-            holders[port] = name
-        if config.port == 0:
+        listeners += [(name, port) for port in (config.port, config.admin.port) if port is not None]
+    holders: dict[int, str] = {}
+    for name, port in listeners:
+        if port == 0:
             raise StartError(f"{name} has port 0, so nobody could say where it is", fix="give it a port in mizzen.toml")
+        if port in holders:
+            raise StartError(
+                f"{name} and {holders[port]} both listen on port {port}",
+                fix=f"give {name} a port of its own in {system.file.name}",
+            )
+        holders[port] = name
     for port, name in holders.items():
-        if port and is_taken(port, system.registry.host if name == "the registry" else HOST):
+        if is_taken(port, system.registry.host if name == "the registry" else HOST):
             raise StartError(
                 f"{name} cannot start: port {port} is in use by {describe_holder(port)}",
                 fix=f"stop that process, or choose another port in {system.file.name}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -257,7 +258,7 @@ class MemoryNetwork:
         """Accept connections at an address, at a free port for 0; ``OSError`` when it is taken."""
         listener = MemoryListener(self, host, port or self._free_port(), factory)
         if (host, listener.port) in self._listeners:
-            raise OSError(98, f"address already in use: {host}:{port}")
+            raise OSError(errno.EADDRINUSE, f"address already in use: {host}:{port}")
         self._listeners[host, listener.port] = listener
         return listener
 
@@ -275,12 +276,13 @@ class MemoryNetwork:
         await asyncio.sleep(0)
         listener = self._find(host, port)
         if faults.refuse or listener is None:
-            raise ConnectionRefusedError(111, f"connection refused by {host}:{port}")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"connection refused by {host}:{port}")
         here, there = ("127.0.0.1", self._free_port()), (host, port)
         near = MemoryTransport(factory(), faults=faults, serving=False, extra={"sockname": here, "peername": there})
         far = MemoryTransport(listener.factory(), faults=faults, serving=True, extra={"sockname": there, "peername": here})
         near._peer, far._peer = far, near
-        self._transports = {transport for transport in self._transports if not transport._lost} | {near, far}
+        live = {transport for transport in self._transports if not (transport._lost and transport._peer._lost)}
+        self._transports = live | {near, far}
         far.get_protocol().connection_made(far)
         protocol = near.get_protocol()
         protocol.connection_made(near)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 import threading
 import warnings
+from collections.abc import AsyncIterator
 from enum import Enum
 from typing import Annotated
 
 import msgspec
+import prometheus_client
+
 from mizzen import NotFound, Router, Service
+
+TICKETS = prometheus_client.Counter("desk_tickets", "Tickets taken.", ["colour"])
+
+library = logging.getLogger("some.library")
+library.addHandler(logging.StreamHandler(sys.stdout))
+library.propagate = False
+
+print("the desk is imported")
 
 
 class Colour(Enum):
@@ -30,6 +43,7 @@ class Ticket(msgspec.Struct):
 
 
 async def post_ticket(ticket: Ticket) -> Ticket:
+    TICKETS.labels(ticket.colour.value).inc()
     return ticket
 
 
@@ -43,8 +57,9 @@ async def put_ticket(id: int, ticket: Ticket) -> Ticket:
     return ticket
 
 
-async def rest(rest: str) -> str:
-    return rest
+async def hold(body: AsyncIterator[bytes]) -> int:
+    """Last for as long as the caller takes to send its body."""
+    return len(b"".join([piece async for piece in body]))
 
 
 async def crash() -> None:
@@ -52,13 +67,16 @@ async def crash() -> None:
 
 
 async def warn() -> None:
-    warnings.warn("a library's warning", DeprecationWarning, stacklevel=1)
+    warnings.warn("a library's warning", stacklevel=1)
+    library.warning("a library's record: %s", "ü\n")
 
 
 async def say() -> None:
     print("one line", 'and "another"', sep="\n")
-    print("not an end", end="")
-    print(" yet", flush=True, end="")
+    print("no end", end="")
+    print(" yet", end="", flush=True)
+    sys.stdout.buffer.write("bytes ü\n".encode())
+    logging.StreamHandler(sys.stdout).emit(logging.makeLogRecord({"msg": "a handler's line"}))
 
 
 def say_in_thread() -> None:
@@ -83,7 +101,7 @@ def register_handlers(router: Router) -> None:
     router.post("/tickets", post_ticket, status=201)
     router.get("/tickets/{id}", get_ticket, raises=[NotFound])
     router.put("/tickets/{id}", put_ticket)
-    router.get("/files/{rest:path}", rest)
+    router.post("/hold", hold)
     router.get("/crash", crash)
     router.get("/warn", warn)
     router.get("/say", say)
