@@ -27,7 +27,7 @@ demo: run-venv ## the example system (user and order) with one command; Ctrl-C e
 	@echo '         http://127.0.0.1:8102/health      what order depends on      http://127.0.0.1:8102/metrics'
 	@echo '  try    curl -i http://127.0.0.1:8102/orders -H "content-type: application/json" -d '"'"'{"user_id": "nobody", "item": ""}'"'"
 	@echo '         cd examples/shop, then ../../$(BIN)/mizzen call order GET /orders/1 --explain'
-	@echo '         or mizzen routes order, mizzen stack order, mizzen config order'
+	@echo '         or with routes order, stack order, config order in place of call'
 	@echo ''
 	@exec $(BIN)/mizzen dev examples/shop
 
@@ -37,7 +37,7 @@ test: dev-venv ## every test but the benchmarks
 check: dev-venv ## format, lint, types, architecture
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/mypy --strict src $(wildcard tests/typing)
+	$(BIN)/mypy --strict src
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
 docs: dev-venv ## run every code block of README.md and docs/

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -369,6 +370,142 @@ async def test_draining_waits_as_long_as_it_may() -> None:
         assert site.sent == [("/", None, 0)]
 
 
+@virtual
+async def test_a_head_is_not_late_while_nobody_reads_it() -> None:
+    """A caller whose pipelined requests fill the queue loses none of them to a limit that is about its own slowness."""
+    async with serving(slow(3.0)) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\nX: %b\r\n\r\n" % (b"a" * 10_000) * 20)
+        await asyncio.sleep(61)
+        assert caller.got.count(b"200 OK") == 20
+        assert not caller.ended.done()
+
+
+@virtual
+async def test_a_head_is_not_late_behind_a_streamed_answer() -> None:
+    """The beginning of a next request does not shorten the time that a streamed answer has."""
+
+    async def source() -> AsyncIterator[bytes]:
+        await asyncio.sleep(30)
+        yield b"late"
+
+    async def handler(request: Request) -> Response:
+        return Response(200, source())
+
+    async with serving(handler) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await settle()
+        caller.transport.write(b"GET /")
+        await asyncio.sleep(31)
+        assert caller.got.endswith(b"late\r\n0\r\n\r\n")
+        assert site.errors == []
+        await asyncio.sleep(10)
+        assert b"HTTP/1.1 408 " in caller.got
+
+
+@virtual
+async def test_a_caller_that_is_owed_a_100_is_not_late() -> None:
+    """A body that its sender holds back until we ask for it has its sixty seconds from then on."""
+
+    async def handler(request: Request) -> Response:
+        await asyncio.sleep(70)
+        return Response(200, await request.read())
+
+    async with serving(handler, streams=lambda request: True) as site:
+        for pause, status in ((10, b"200"), (61, b"500")):
+            caller = await site.dial()
+            caller.transport.write(b"POST / HTTP/1.1\r\nHost: user\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            await asyncio.sleep(71)
+            assert caller.got == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await asyncio.sleep(pause - 1)
+            caller.transport.write(b"hi")
+            await settle()
+            assert b"HTTP/1.1 " + status in caller.got
+        assert [str(error) for error in site.errors] == ["nothing of the request's body arrived in 60s"]
+
+
+@virtual
+async def test_a_body_in_tiny_pieces_costs_its_size() -> None:
+    """A body that a caller cuts into the smallest chunks takes no more memory than another."""
+    async with serving(hello) as site:
+        caller = await site.dial()
+        caller.transport.write(b"POST / HTTP/1.1\r\nHost: user\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await settle()
+        tracemalloc.start()
+        try:
+            caller.transport.write(b"2\r\nab\r\n" * 50_000)
+            await settle()
+            assert tracemalloc.get_traced_memory()[0] < 300_000
+        finally:
+            tracemalloc.stop()
+        caller.transport.write(b"0\r\n\r\n")
+        await settle()
+        assert caller.got.endswith(b"\r\n\r\n/" + b"ab" * 50_000)
+
+
+@virtual
+async def test_a_body_that_nobody_read_does_not_block_the_next_request() -> None:
+    """A streamed request body that arrived whole but was not read leaves a connection that serves on."""
+
+    async def handler(request: Request) -> Response:
+        await asyncio.sleep(1)
+        return Response(403)
+
+    async with serving(handler, streams=lambda request: True) as site:
+        for _ in range(2):
+            assert (await site.pool.send(Request("POST", "/", body=b"a" * 100_000))).status == 403
+        assert site.server.connections == 1
+
+
+@virtual
+async def test_a_caller_is_seen_to_leave_when_its_body_was_dropped() -> None:
+    """A handler that gave up a body it does not want is cancelled when its caller leaves."""
+    cancelled: list[str] = []
+
+    async def handler(request: Request) -> Response:
+        assert not isinstance(request.body, bytes)
+        await asyncio.sleep(1)
+        await request.body.aclose()  # type: ignore[attr-defined]  # a body stream has it
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(request.path)
+            raise
+        raise AssertionError
+
+    async with serving(handler, streams=lambda request: True) as site:
+        caller = await site.dial()
+        caller.transport.write(b"POST / HTTP/1.1\r\nHost: user\r\nContent-Length: 900000\r\n\r\n" + b"a" * 200_000)
+        await asyncio.sleep(2)
+        caller.transport.close()
+        await settle()
+        assert cancelled == ["/"]
+
+
+@virtual
+async def test_draining_waits_for_handlers_whose_callers_left() -> None:
+    """What a cancelled handler cleans up with is still there when its connection is not: drain() returns after it."""
+    cleaned: list[str] = []
+
+    async def handler(request: Request) -> Response:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(3)
+            cleaned.append(request.path)
+        raise AssertionError
+
+    async with serving(handler) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await settle()
+        caller.transport.abort()
+        await settle()
+        assert await elapsed(site.server.drain(20.0)) == pytest.approx(3)
+        assert cleaned == ["/"]
+
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +538,23 @@ async def test_a_hanging_address() -> None:
         assert not call.done()
         site.network.heal(HOST, PORT)
         assert (await call).status == 200
+
+
+@virtual
+async def test_an_end_that_hung_is_told_of_later() -> None:
+    """A close that could not get through arrives when the fault is lifted, whatever else was connected meanwhile."""
+    async with serving(hello) as site:
+        caller = await site.dial()
+        site.network.hang(HOST, PORT)
+        await site.server.drain(0)
+        await settle()
+        await site.network.listen("other", PORT, Caller)
+        transport, _ = await site.network.connect(Caller, "other", PORT)
+        assert not caller.ended.done()
+        site.network.heal(HOST, PORT)
+        await settle()
+        assert caller.ended.done()
+        transport.close()
 
 
 @virtual
@@ -468,6 +622,81 @@ async def test_a_connection_that_ends_before_anything_was_sent_says_so() -> None
         with pytest.raises(ConnectionLost) as caught:
             await site.pool.send(Request("POST", "/"))
         assert (caught.value.idle, caught.value.sent) == (True, False)
+
+
+@virtual
+async def test_a_streamed_answer_that_nobody_reads_does_not_block_its_connection() -> None:
+    """A streamed answer that arrived whole gives its connection back, in working order, before it is read."""
+
+    async def handler(request: Request) -> Response:
+        return Response(200, b"a" * 100_000 if request.path == "/large" else b"small")
+
+    async with serving(handler) as site:
+        request = Request("GET", "/large")
+        request.stream = True
+        large = await site.pool.send(request)
+        await settle()
+        assert await elapsed(site.get()) == 0
+        assert site.server.connections == 1
+        assert len(await large.read()) == 100_000
+
+
+@virtual
+async def test_an_answer_before_the_end_of_a_whole_body_ends_the_connection() -> None:
+    """A peer that answers and reads no further does not hold the connection for the rest of the body."""
+
+    class Curt(Caller):
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            self.transport.pause_reading()
+
+    network = MemoryNetwork()
+    await network.listen(HOST, PORT, Curt)
+    pool = Pool(HOST, PORT, connect=network.connect, limits=PoolLimits(), clock=lambda: 0.0, peer="user")
+    assert (await pool.send(Request("POST", "/", body=b"a" * 5_000_000))).status == 413
+    await settle()
+    assert not pool._open
+
+
+@virtual
+async def test_a_body_that_was_cancelled_at_its_source_is_its_senders_error() -> None:
+    """When what a request's body waits for is cancelled, the call ends with that instead of waiting for ever."""
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise asyncio.CancelledError
+
+    async with serving(hello) as site:
+        with pytest.raises(asyncio.CancelledError):
+            await site.pool.send(Request("POST", "/", body=source()))
+        await settle()
+        assert not site.pool._open
+
+
+@virtual
+async def test_a_new_connection_that_takes_no_byte_is_a_failed_connect() -> None:
+    """When the very first write fails at once nothing was sent, and any method may be sent again."""
+
+    class Broken(asyncio.Transport):
+        closing = False
+
+        def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+            self.closing = True
+
+        def is_closing(self) -> bool:
+            return self.closing
+
+        def abort(self) -> None:
+            self.closing = True
+
+    async def connect(factory: Callable[[], asyncio.Protocol], *_: Any) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        transport, protocol = Broken(), factory()
+        protocol.connection_made(transport)
+        return transport, protocol
+
+    pool = Pool(HOST, PORT, connect=connect, limits=PoolLimits(), clock=lambda: 0.0, peer="user")
+    with pytest.raises(ConnectFailed, match="as soon as it was open"):
+        await pool.send(Request("POST", "/"))
 
 
 def test_waiting_for_nothing_is_found() -> None:

@@ -149,6 +149,14 @@ def test_origins_mask_secrets() -> None:
     assert "hunter2" not in str(origins(parse(raw, Path("/shop/mizzen.toml"), {}), "order"))
 
 
+def test_names_of_services_and_peers_are_no_secrets() -> None:
+    """A service that is called `token` can be read in full; what is secret in it stays masked."""
+    text = '[services.token]\nbuild = "a:b"\nport = 1\nclients.key.timeout = "1s"\nsettings.password = "hunter2"\n'
+    shown = {row.key: row.value for row in origins(parse(text, Path("/shop/mizzen.toml"), {}), "token")}
+    assert (shown["services.token.port"], shown["services.token.clients.key.timeout"]) == ("1", "1s")
+    assert shown["services.token.settings.password"] == "***"
+
+
 @pytest.mark.parametrize(
     ("name", "secret"),
     [("password", True), ("db_password", True), ("apiKey", True), ("API_TOKEN", True), ("secrets", True), ("signing-key", True),

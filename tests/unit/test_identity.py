@@ -7,7 +7,13 @@ from mizzen.words.errors import StartError
 
 
 def where(**given: object) -> str:
-    options: dict[str, object] = {"advertise": None, "host": "0.0.0.0", "environ": {}, "registry_loopback": True, "towards": None}
+    options: dict[str, object] = {
+        "advertise": None,
+        "host": "0.0.0.0",
+        "environ": {},
+        "registry_loopback": True,
+        "towards": None,
+    }
     return advertised(**{**options, **given})  # type: ignore[arg-type]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from mizzen.assembly.resources import CLOSE_LIMIT, OPEN_LIMIT, REOPEN_FIRST, REOPEN_MOST, Resources
+from mizzen.assembly.resources import CLOSE_LIMIT, HEED_LIMIT, OPEN_LIMIT, REOPEN_FIRST, REOPEN_MOST, Resources
 from mizzen.assembly.service import Provided
 from mizzen.rules.events import Event, StepTaken
 from mizzen.tools.testing.virtual import run
@@ -326,3 +327,95 @@ def test_checks_are_those_of_opened_things() -> None:
         assert (name, required, looked) == ("Store", True, [store])
 
     run(main())
+
+
+def test_a_thing_is_closed_by_the_task_that_opened_it() -> None:
+    """A factory may hold a task group and set a context variable: both are left where they were entered."""
+    happened: list[str] = []
+    variable: ContextVar[str] = ContextVar("variable")
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            happened.append("work ended")
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Store]:
+        token = variable.set("inside")
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(work())
+            yield Store()
+            task.cancel()
+        variable.reset(token)
+        happened.append("closed")
+
+    async def main() -> None:
+        resources = Resources([Provided(Store, None, opened, None, True)], emit=print, clock=now)
+        await asyncio.create_task(resources.open())
+        await asyncio.sleep(1)
+        assert await resources.close() == []
+
+    run(main())
+    assert happened == ["work ended", "closed"]
+
+
+def test_a_thing_that_breaks_while_in_use_is_told_and_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """What a thing's own task failed with is logged when it happens, and the thing counts as one that did not close."""
+
+    async def work() -> None:
+        await asyncio.sleep(1)
+        raise RuntimeError("lost")
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Store]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work())
+            yield Store()
+
+    async def main() -> None:
+        resources = Resources([Provided(Store, None, opened, None, True)], emit=print, clock=now)
+        await resources.open()
+        await asyncio.sleep(2)
+        assert caplog.messages == ["Store ended while it was in use"]
+        assert await resources.close() == ["Store"]
+
+    run(main())
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("when", ["opening", "closing"])
+def test_a_thing_that_swallows_its_cancellation_is_left_behind(when: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What neither opens nor closes, nor heeds that it was cancelled, is waited for six seconds and named."""
+    free = asyncio.Event()
+
+    async def hang() -> None:
+        while not free.is_set():
+            with suppress(asyncio.CancelledError):
+                await free.wait()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Cache]:
+        if when == "opening":
+            await hang()
+        yield Cache()
+        await hang()
+
+    async def main() -> None:
+        site = Site("Store")
+        resources = Resources(
+            [Provided(Store, None, site.factory("Store"), None, True), Provided(Cache, None, opened, None, True)],
+            emit=print,
+            clock=now,
+        )
+        opening = asyncio.ensure_future(resources.open())
+        await asyncio.sleep(1)
+        opening.cancel()
+        began = now()
+        assert await resources.close() == ["Cache"]
+        assert now() - began == pytest.approx(CLOSE_LIMIT + HEED_LIMIT)
+        assert site.happened[-1] == "close Store"
+        free.set()
+
+    run(main())
+    assert caplog.messages == ["Cache neither closes nor heeds its cancellation: left behind"]

@@ -130,6 +130,16 @@ def test_a_value_is_provided_under_its_own_type() -> None:
             "wrap it in a class of your own",
         ),
         (
+            lambda service: (service.client("user"), service.check("user", list)),
+            "order cannot start: two checks are called 'user': /health could not tell them apart",
+            "a check is called like its client or type",
+        ),
+        (
+            lambda service: (service.provide(Store(), check=print), service.check("Store", list)),
+            "order cannot start: two checks are called 'Store': /health could not tell them apart",
+            "a check is called like its client or type",
+        ),
+        (
             lambda service: (service.client("user"), service.client("user")),
             "order declares the client 'user' twice",
             "declare it once and hand it on",

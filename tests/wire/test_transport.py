@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -451,6 +452,21 @@ def test_an_idle_connection_that_the_peer_closed_is_never_used(run: Run) -> None
     run(main())
 
 
+def test_an_end_that_the_loop_has_not_told_of_is_noticed_before_a_post(run: Run) -> None:
+    """A FIN that arrived since the event loop last looked costs no call that could not be sent twice."""
+
+    async def main() -> None:
+        async with talking(keep_answering) as site:
+            await site.pool.send(Request("GET", "/"))
+            with socket.socket(fileno=os.dup(site.lines[0].writer.get_extra_info("socket").fileno())) as end:
+                end.shutdown(socket.SHUT_WR)
+            assert not site.pool._idle[0].closed
+            assert (await site.pool.send(Request("POST", "/"))).status == 200
+            assert len(site.lines) == 2
+
+    run(main())
+
+
 def test_words_that_nobody_asked_for_end_an_idle_connection(run: Run) -> None:
     """Bytes on an idle connection, such as a 408, are not taken for the next answer."""
 
@@ -648,6 +664,20 @@ def test_a_streamed_answer_that_is_dropped_ends_its_connection(run: Run, how: st
             else:
                 response = None
                 gc.collect()
+            await until(lambda: not site.pool._open)
+
+    run(main())
+
+
+def test_a_streamed_answer_may_be_forgotten_in_a_thread(run: Run) -> None:
+    """An answer that is collected outside of the event loop's thread ends its connection inside of it."""
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_debug(True)  # which refuses calls from another thread
+        async with talking(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")) as site:
+            held = [await site.pool.send(streamed())]
+            await asyncio.sleep(0)  # the turn that brought it holds it as well
+            await asyncio.to_thread(held.clear)
             await until(lambda: not site.pool._open)
 
     run(main())

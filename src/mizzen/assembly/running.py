@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from mizzen.edges.http import Limits, Server
@@ -192,8 +190,7 @@ class Running:
         return Leaf(route, handler, plan.streams_body, timeout, False, _name(route))
 
     def _in_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
-        context = contextvars.copy_context()
-        return asyncio.get_running_loop().run_in_executor(self._threads, partial(context.run, work))
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def _name(route: Route) -> str:

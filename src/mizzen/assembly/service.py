@@ -124,12 +124,23 @@ class Service:
         """
         types = {*self.provided, *also}
         try:
+            self._check_names()
             plans = [(route, plan(route, types)) for route in self.router.routes]
             Table(plans)
         except StartError as error:
             error.what = f"{self.name} cannot start: {error.what}"
             raise StartError(error.what, where=error.where, fix=error.fix) from None
         return plans
+
+    def _check_names(self) -> None:
+        """Every line of ``/health`` needs a name of its own."""
+        checked = [thing.name for thing in self.provided.values() if thing.check is not None]
+        names = [*checked, *(own.name for own in self.checks), *self.clients]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise StartError(
+                f"two checks are called {twice[0]!r}: /health could not tell them apart",
+                fix="a check is called like its client or type, or as service.check says: rename one",
+            )
 
     def required_peers(self) -> list[str]:
         """Names of the services that must be up before this one serves."""

@@ -22,7 +22,8 @@ class BodyStream:
     """
 
     __slots__ = (
-        "__weakref__", "_dropped", "_error", "_pause", "_paused", "_pieces", "_resume", "_size", "_waiter", "_wanted", "ended",
+        "__weakref__", "_dropped", "_error", "_loop", "_pause", "_paused", "_pieces", "_resume", "_size", "_waiter", "_wanted",
+        "ended",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +36,7 @@ class BodyStream:
     ) -> None:
         self.ended = False
         """Whether the last byte has arrived (not: has been read)."""
+        self._loop = asyncio.get_running_loop()
         self._pause = pause
         self._resume = resume
         self._wanted = wanted
@@ -93,7 +95,7 @@ class BodyStream:
             if self._waiter is not None:
                 raise RuntimeError("two readers wait for the same body")
             self._wanted()
-            self._waiter = waiter = asyncio.get_running_loop().create_future()
+            self._waiter = waiter = self._loop.create_future()
             try:
                 await waiter
             finally:
@@ -106,9 +108,6 @@ class BodyStream:
 
     async def aclose(self) -> None:
         """Give up what has not been read; safe to call twice."""
-        self._drop()
-
-    def _drop(self) -> None:
         dropped, self._dropped = self._dropped, None
         self._pieces.clear()
         if dropped is not None and not self.ended and self._error is None:
@@ -117,9 +116,9 @@ class BodyStream:
         self._wake()
 
     def __del__(self) -> None:
-        # A reader that forgot to close must not leave a paused connection behind.
-        if getattr(self, "_dropped", None) is not None:
-            self._drop()
+        # A reader that forgot to close must not leave a paused connection behind; garbage is collected in any thread.
+        if not self.ended and self._error is None and self._dropped is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._dropped)
 
     def __repr__(self) -> str:
         state = "failed" if self._error else "complete" if self.ended else "arriving"

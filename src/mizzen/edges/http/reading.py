@@ -56,8 +56,8 @@ class RequestReader:
     """The requests of one connection. After a refusal or a last request it is deaf."""
 
     __slots__ = (
-        "_before", "_chunk_size", "_chunked", "_chunks", "_has_body", "_headers", "_host", "_keep", "_late", "_limits",
-        "_max_body", "_most", "_muted", "_old", "_parser", "_peer", "_pieces", "_replay", "_sink", "_size", "_streams",
+        "_before", "_chunk_size", "_chunked", "_chunks", "_gathered", "_has_body", "_headers", "_host", "_keep", "_late",
+        "_limits", "_max_body", "_most", "_muted", "_old", "_parser", "_peer", "_replay", "_sink", "_size", "_streams",
         "_url", "_wire", "deaf", "ended", "owes", "partial", "request", "stream",
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ class RequestReader:
         self._late = 0  # bytes of the head under way that came after its first read
         self._keep = True
         self._old = False
-        self._pieces: list[bytes] = []
+        self._gathered = bytearray()  # no list: a million pieces of one byte would cost many times their size
         self._size = 0  # bytes of body so far
         self._has_body = False
         self._most = 0
@@ -299,7 +299,7 @@ class RequestReader:
         if self._size > self._most:
             raise Refused(413, f"the body is over the limit of {self._most} bytes")
         if self.stream is None:
-            self._pieces.append(data)
+            self._gathered += data
         else:
             self.stream.feed(data)
 
@@ -318,6 +318,6 @@ class RequestReader:
                 stream, self.stream = self.stream, None
                 stream.end()
                 return
-            request.body = b"".join(self._pieces)
-            self._pieces = []
+            request.body = bytes(self._gathered)
+            self._gathered = bytearray()
         self._sink.offer(request, self._keep, self._old)

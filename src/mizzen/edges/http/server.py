@@ -72,7 +72,7 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """Open connections, idle ones included."""
+        """Open connections, idle ones and those whose cancelled handler still cleans up included."""
         return len(self._open)
 
     def protocol(self) -> asyncio.Protocol:
@@ -86,6 +86,7 @@ class Server:
     async def drain(self, seconds: float) -> int:
         """Close idle connections at once and let what is under way finish; the requests cut off after ``seconds``.
 
+        A handler that cleans up after its caller left is waited for as well, and is not counted.
         The caller has closed its listener before. Safe to call again, also after a cancellation.
         """
         self.closing = self.draining = True

@@ -80,12 +80,16 @@ class Pool:
         now = self._clock()
         limits = self.limits
         call = request.call
-        again = call is not None and call.idempotent  # a resend costs less than asking the system each time
+        resendable = call is not None and call.idempotent  # resending costs less than asking the system each time
         while idle:
             connection = idle.pop()
             if connection.closed:
                 continue
-            if now - connection.idle_since < limits.idle and now < connection.expires and (again or not connection.stale()):
+            if (
+                now - connection.idle_since < limits.idle
+                and now < connection.expires
+                and (resendable or not connection.stale())
+            ):
                 return connection
             connection.close()
         return None

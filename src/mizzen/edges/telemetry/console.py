@@ -11,10 +11,10 @@ from mizzen.words.context import Context
 from .access import Access
 from .lines import exception_of, extras_of, level_name, message_of, shown
 
-_NAMES = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR", "critical": "FATAL"}
-_COLOURS = {"DEBUG": "2", "INFO": "32", "WARN": "33", "ERROR": "31", "FATAL": "1;31"}
+NAMES = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR", "critical": "FATAL"}
+COLOURS = {"DEBUG": "2", "INFO": "32", "WARN": "33", "ERROR": "31", "FATAL": "1;31"}
 # Whatever a caller sent may end up in a line: nothing of it may steer the terminal.
-_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if code not in (9, 10)}
+CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if code not in (9, 10)}
 
 
 class ConsoleLines:
@@ -33,7 +33,7 @@ class ConsoleLines:
         extras = extras_of(record)
         fields = "" if "event" in extras else "  ".join(f"{key}={_brief(value)}" for key, value in extras.items())
         below = "\n".join(part for part in (exception_of(record), record.stack_info or "") if part)
-        line = f"{self._head(_NAMES.get(name, name.upper()))}{_indented(text)}"
+        line = f"{self._head(NAMES.get(name, name.upper()))}{_indented(text)}"
         if fields:
             line += f"  {self._paint('2', _indented(fields))}"
         if below:
@@ -51,13 +51,13 @@ class ConsoleLines:
             colour = "32" if status < 400 else "33" if status < 500 else "31"
             took = f"{seconds * 1000:.1f}ms" if seconds < 0.01 else format_duration(seconds)
             head = self._head("INFO" if status < 500 else "ERROR")
-            asked = f"{method} {path}".translate(_CONTROLS)
+            asked = f"{method} {path}".translate(CONTROLS)
             write(_encoded(f"{head}{asked} {self._paint(colour, str(status))} {self._paint('2', took)}"))
 
         return access
 
     def _head(self, level: str) -> str:
-        return f"{self._paint(_COLOURS.get(level, '0'), f'{level:<5}')} {self.service}  "
+        return f"{self._paint(COLOURS.get(level, '0'), f'{level:<5}')} {self.service}  "
 
     def _paint(self, colour: str, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
@@ -68,7 +68,7 @@ def _brief(value: object) -> str:
 
 
 def _indented(text: str) -> str:
-    return text.translate(_CONTROLS).replace("\n", "\n      ")
+    return text.translate(CONTROLS).replace("\n", "\n      ")
 
 
 def _encoded(line: str) -> bytes:

@@ -17,8 +17,13 @@ _IN_QUERY = re.compile(r"(?<=[?&])((?:[A-Za-z0-9_.-]*[_.-])?(?:password|passwd|s
 
 
 def is_secret(path: Sequence[str | int]) -> bool:
-    """Whether a setting of that path is one by its name, or stands in a table that is."""
-    return any(_says_secret(part) for part in path if isinstance(part, str))
+    """Whether a setting of that path is one by its name, or stands in a table that is; a service may be called ``token``."""
+    words = list(path)
+    if words[:1] == ["services"]:
+        if words[2:3] == ["clients"]:
+            del words[3:4]
+        del words[1:2]
+    return any(_says_secret(word) for word in words if isinstance(word, str))
 
 
 def hide_password(text: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
+from .ending import leave_when_told, leave_within
 from .loop import run as run_loop
 from .where import environment, open_system
 
 
 def run(service: str, *, folder: str | None, host: str | None, port: int | None, stop_with_parent: bool = False) -> int:
     """Run one service until it is told to stop; ``host`` and ``port`` override its configuration."""
+    leave_when_told()
     if stop_with_parent:
         from mizzen.tools.dev.lifeline import stop_when_stdin_ends
 
@@ -24,7 +23,9 @@ def run(service: str, *, folder: str | None, host: str | None, port: int | None,
 
     version = version_of(system.folder).text
 
-    def serve() -> Coroutine[Any, Any, int]:
-        return run_process(system, service, environ=environ, version=version, host=host, port=port)
+    async def serve() -> int:
+        code = await run_process(system, service, environ=environ, version=version, host=host, port=port)
+        leave_within()
+        return code
 
     return run_loop(serve)

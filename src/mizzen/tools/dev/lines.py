@@ -7,13 +7,10 @@ from typing import Any
 
 import msgspec
 
+from mizzen.edges.telemetry.console import COLOURS, CONTROLS, NAMES
 from mizzen.words.clock import format_duration
 
-_NAMES = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR", "critical": "FATAL"}
-_COLOURS = {"DEBUG": "2", "INFO": "32", "WARN": "33", "ERROR": "31", "FATAL": "1;31"}
 _HEAD = {"time", "level", "message", "logger", "service", "version", "instance", "trace_id", "span_id", "exception", "stack"}
-# Whatever a caller sent may end up in a line: nothing of it may steer the terminal.
-_CONTROLS = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if code not in (9, 10)}
 _DIM = "2"
 _PROBES = (b'"path":"/ready"', b'"path":"/health"', b'"path":"/live"')
 
@@ -28,8 +25,8 @@ def render_line(line: bytes, *, colour: bool) -> str:
     said: Any = msgspec.json.decode(line)
     if not isinstance(said, dict) or "message" not in said:
         raise ValueError("no log line")
-    level = _NAMES.get(str(said.get("level")), _clean(str(said.get("level", ""))).upper())
-    head = f"{_paint(_DIM, _time(said), colour)} {_paint(_COLOURS.get(level, '0'), f'{level:<5}', colour)} "
+    level = NAMES.get(str(said.get("level")), _clean(str(said.get("level", ""))).upper())
+    head = f"{_paint(_DIM, _time(said), colour)} {_paint(COLOURS.get(level, '0'), f'{level:<5}', colour)} "
     text = head + (_access(said, colour) if "duration_ms" in said and "status" in said else _record(said, colour))
     for below in (said.get("exception"), said.get("stack")):
         if below:
@@ -66,7 +63,7 @@ def _brief(value: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    return text.translate(_CONTROLS)
+    return text.translate(CONTROLS)
 
 
 def _paint(code: str, text: str, colour: bool) -> str:

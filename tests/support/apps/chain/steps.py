@@ -21,6 +21,8 @@ class Settings(msgspec.Struct):
     """The file that every step is written to."""
     hang: str = ""
     """The step that never ends, such as ``open second``."""
+    fail: str = ""
+    """The step that fails."""
     stubborn: bool = False
     """Whether what hangs cannot be cancelled either."""
 
@@ -37,6 +39,8 @@ class Diary:
     async def step(self, step: str) -> None:
         """Note a step that begins, and hang in it if that is wanted."""
         self.note(step)
+        if self._settings.fail == step:
+            raise RuntimeError(f"the test fails {step}")
         while self._settings.hang == step:
             try:
                 await asyncio.sleep(FOREVER)
