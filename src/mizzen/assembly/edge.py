@@ -122,7 +122,10 @@ class Edge:
             context = Context(clock=self.clock)
         else:
             context = request.context = request.context or receive(request.headers, clock=self.clock)
-        response = refusal(status, detail, context.trace_id)
+        if status == 503:  # too many connections: no work was done, so the caller may go elsewhere with any method
+            response = rejection("shed", detail, context.trace_id)
+        else:
+            response = refusal(status, detail, context.trace_id)
         response.headers.raw.append((b"x-trace-id", context.trace_id.encode()))
         return response
 

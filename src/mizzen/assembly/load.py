@@ -36,7 +36,7 @@ def load_service(system: config.System, name: str) -> Service:
     try:
         service = build(*arguments)
     except Exception as error:
-        raise _placed(error, f"{name} cannot start: {wanted.build}") from error
+        raise placed(error, f"{name} cannot start: {wanted.build}") from error
     if not isinstance(service, Service):
         raise StartError(
             f"{wanted.build} returned {type(service).__name__}, not a Service", where=[locate(build)[0]], fix="return service"
@@ -84,14 +84,14 @@ def _imported(target: str, name: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise _placed(error, f"{name} cannot start: importing {module_name}") from error
+        raise placed(error, f"{name} cannot start: importing {module_name}") from error
     found = getattr(module, attribute, None)
     if not callable(found):
         raise StartError(f"{name} cannot start: {module_name} has no function {attribute!r}", fix=f"def {attribute}() in it")
     return typing.cast("Callable[..., Any]", found)
 
 
-def _placed(error: Exception, doing: str) -> StartError:
+def placed(error: Exception, doing: str) -> StartError:
     """What the user's code raised as an error that names the place."""
     if isinstance(error, StartError):
         return type(error)(error.what, where=error.where or _frames(error)[-1:], fix=error.fix)

@@ -16,8 +16,10 @@ from typing import Any
 from mizzen.edges.http import Server
 from mizzen.rules.events import Hook, StateChanged, StepTaken
 from mizzen.words.clock import Clock, monotonic
+from mizzen.words.errors import StartError
 
 from .announce import WITHDRAW_LIMIT, Announcer
+from .load import placed
 from .network import Listener, Network
 from .probes import State
 from .running import Running
@@ -123,8 +125,18 @@ class Runtime:
                 task.cancel()
         if task.cancelled():
             return False
-        task.result()
+        error = task.exception()
+        if error is not None:
+            raise self._blamed(error)
         return not self._stop.is_set()
+
+    def _blamed(self, error: BaseException) -> BaseException:
+        """What the user's code raised while it was opened, as the error that says so."""
+        if not isinstance(error, Exception) or isinstance(error, StartError):
+            return error
+        what = f"opening {', '.join(self.running.waiting()) or 'it'}"
+        log.critical("%s failed", what, exc_info=error)  # whole: the error that ends the process has its last frames only
+        return placed(error, f"{self.running.service.name} cannot start: {what}")
 
     async def _serve(self) -> None:
         self._enter(State.SERVING, "every required check passed")

@@ -88,6 +88,7 @@ class ServerConnection(asyncio.Protocol):
         if reader.request is not None:
             self._patience.expect(self._server.limits.progress)
         elif reader.partial and (reader.ended or not waited) and not (self._streaming or self._blocked):
+            # Behind an answer that is on its way the head's time begins when that is out: until then progress counts.
             self._patience.expect(self._server.limits.header_read)
 
     def eof_received(self) -> None:
