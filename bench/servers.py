@@ -92,7 +92,7 @@ def mizzen(
     key = f"MIZZEN__SERVICES__{service.upper()}__"
     env = {f"{key}PORT": str(port), f"{key}HOST": "127.0.0.1", **(settings or {})}
     env |= {f"{key}STOP__LINGER": "0s", f"{key}STOP__DRAIN": "1s"}
-    if user_url:
+    if user_url and service != "user":
         env[f"{key}CLIENTS__USER__URL"] = user_url
     command = [str(Path(sys.executable).parent / "mizzen"), "run", service]
     return Server(name or f"mizzen-{service}", command, port, core=core, env=env, cwd=HERE / "system")

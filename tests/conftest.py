@@ -11,7 +11,7 @@ import postgres
 import pytest
 from hypothesis import settings
 
-# No deadline: these machines are shared, and a slow example is not a wrong one.
+# No deadline: a slow example is not a wrong one.
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

@@ -188,6 +188,7 @@ def test_passwords_stay_out_of_errors() -> None:
         ("auto", {}, "none:"),
         ("auto", {"CONSUL_HTTP_ADDR": "10.0.3.2:8500"}, "consul://10.0.3.2:8500"),
         ("auto", {"CONSUL_HTTP_ADDR": "http://10.0.3.2:8500"}, "consul://10.0.3.2:8500"),
+        ("auto", {"CONSUL_HTTP_ADDR": "https://10.0.3.2:8501"}, "consul://10.0.3.2:8501?tls=true"),
         ("auto", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubernetes:"),
         ("auto", {"CONSUL_HTTP_ADDR": "10.0.3.2:8500", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "consul://10.0.3.2:8500"),
         ("static:user=10.0.0.1:8101", {"CONSUL_HTTP_ADDR": "10.0.3.2:8500"}, "static:user=10.0.0.1:8101"),

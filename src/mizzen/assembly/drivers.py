@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ BACKEND_TIMEOUT = 2.0
 LATER = ("etcd", "kubernetes", "dns")
 """Schemes that the design names and this version does not speak yet."""
 SCHEMES = ("consul", "static", "none")
-CONSUL_OPTIONS = ("dc", "tag", "token")
+CONSUL_OPTIONS = ("dc", "tag", "tls", "token")
 """What the query of a ``consul:`` URL may say."""
 
 
@@ -124,8 +125,9 @@ class Drivers:
         shown = f"consul://{host}:{port}"
         if unknown := [name for name in options if name not in CONSUL_OPTIONS]:
             raise StartError(f"{shown} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(CONSUL_OPTIONS)}")
+        tls = ssl.create_default_context() if options.get("tls") == "true" else None
         # Heartbeats have a pool of their own, so that they never wait behind watches.
-        watches, beats = (self._backend(host, port, shown) for _ in range(2))
+        watches, beats = (self._backend(host, port, shown, tls) for _ in range(2))
         token = self._token(options)
         resolver = ConsulResolver(
             watches[0],
@@ -150,8 +152,8 @@ class Drivers:
 
         return Backend(shown, resolver, registrar, (host, port), close)
 
-    def _backend(self, host: str, port: int, shown: str) -> tuple[Handler, Pool]:
-        pool = Pool(host, port, tls=None, connect=self._network.connect, limits=PoolLimits(), clock=self._clock, peer=shown)
+    def _backend(self, host: str, port: int, shown: str, tls: ssl.SSLContext | None) -> tuple[Handler, Pool]:
+        pool = Pool(host, port, tls=tls, connect=self._network.connect, limits=PoolLimits(), clock=self._clock, peer=shown)
 
         async def call(request: Request) -> Response:
             seconds = request.call.timeout if request.call is not None else BACKEND_TIMEOUT
@@ -179,7 +181,8 @@ def discover(config: DiscoveryConfig, environ: Mapping[str, str]) -> str:
     if config.url != "auto":
         return config.url
     if address := environ.get("CONSUL_HTTP_ADDR"):
-        return "consul://" + address.partition("://")[2] if "://" in address else f"consul://{address}"
+        scheme, _, place = address.rpartition("://")
+        return f"consul://{place}{'?tls=true' if scheme == 'https' else ''}"
     if environ.get("KUBERNETES_SERVICE_HOST"):
         return "kubernetes:"
     return "none:"

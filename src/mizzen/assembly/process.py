@@ -133,7 +133,7 @@ def connect_peer(
     backend = drivers.at(client.name, settings.url) if settings.url else drivers.resolving()
     if backend.url == "none:":
         raise StartError(
-            f"nothing can resolve the peer {client.name!r}: discovery is none:",
+            f"nothing can resolve the peer {client.name!r}: {_no_registry(system)}",
             fix=f"set discovery.url (consul://…, static:…), or clients.{client.name}.url to the peer's address",
         )
     return Peer(
@@ -146,6 +146,12 @@ def connect_peer(
         clock=monotonic,
         random=random.random,
     )
+
+
+def _no_registry(system: System) -> str:
+    if system.discovery.url == "auto":
+        return "discovery.url is auto, and the environment names no registry (CONSUL_HTTP_ADDR)"
+    return "discovery is none:"
 
 
 def _at_port(instance: Instance, port: int) -> Instance:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -25,6 +25,15 @@ from .memory import MemoryNetwork
 
 PORT = 80
 """The port every service has in memory, where each has a host of its own."""
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may say besides its method and path; see :meth:`TestClient.request`."""
+
+    json: Any
+    body: bytes
+    headers: Mapping[str, str]
+    query: Mapping[str, Any]
 
 
 class TestClient:
@@ -60,27 +69,27 @@ class TestClient:
         await response.read()
         return response
 
-    async def get(self, path: str, **options: Any) -> Response:
+    async def get(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """GET; see :meth:`request`."""
         return await self.request("GET", path, **options)
 
-    async def head(self, path: str, **options: Any) -> Response:
+    async def head(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """HEAD; see :meth:`request`."""
         return await self.request("HEAD", path, **options)
 
-    async def post(self, path: str, **options: Any) -> Response:
+    async def post(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """POST; see :meth:`request`."""
         return await self.request("POST", path, **options)
 
-    async def put(self, path: str, **options: Any) -> Response:
+    async def put(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """PUT; see :meth:`request`."""
         return await self.request("PUT", path, **options)
 
-    async def patch(self, path: str, **options: Any) -> Response:
+    async def patch(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """PATCH; see :meth:`request`."""
         return await self.request("PATCH", path, **options)
 
-    async def delete(self, path: str, **options: Any) -> Response:
+    async def delete(self, path: str, **options: Unpack[RequestOptions]) -> Response:
         """DELETE; see :meth:`request`."""
         return await self.request("DELETE", path, **options)
 
