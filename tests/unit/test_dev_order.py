@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def test_the_screen_of_a_pipe() -> None:
         "mizzen | one",
         "mizzen | two",
     ]
+
+
+def test_a_screen_that_nobody_sees_any_more() -> None:
+    """When the terminal or the pipe's reader is gone that is told, and whatever is said afterwards does no harm."""
+    reader, writer = os.pipe()
+    lost: list[str] = []
+    with os.fdopen(writer, "w") as stream:
+        screen = Screen(stream, ["user"])
+        screen.on_lost = lambda: lost.append("lost")
+        screen.say("somebody reads")
+        assert os.read(reader, 100) == b"mizzen | somebody reads\n"
+        os.close(reader)
+        for _ in range(3):
+            screen.log("user", b"nobody does")
+    assert lost == ["lost"]
 
 
 def test_the_screen_of_a_terminal() -> None:

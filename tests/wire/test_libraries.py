@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import APPS, Fleet, Process, ask
+from fleet import APPS, Answer, Fleet, Process, ask
 
-from mizzen import testing
+from mizzen import Response, testing
 
 pytestmark = pytest.mark.wire
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HEADERS = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-Get = Callable[[str], Any]
+Get = Callable[..., Any]
 
 
 def start(fleet: Fleet, loop: str) -> Process:
@@ -43,16 +43,18 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pr
 @pytest.fixture(params=["uvloop", "asyncio", "memory"])
 def get(request: pytest.FixtureRequest, processes: dict[str, Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Get:
     """Gets a path of the service on that loop and gives the JSON of the answer."""
-    if request.param == "memory":
-        monkeypatch.syspath_prepend(str(APPS))
-        return lambda path: asyncio.run(in_memory(path, tmp_path))
+    monkeypatch.syspath_prepend(str(APPS))
 
-    def asked(path: str) -> Any:
-        answer = ask(processes[request.param].url + path, headers=HEADERS)
-        assert answer.status == 200, answer.body
+    def get(path: str, *, status: int = 200, **fields: str) -> Any:
+        headers = HEADERS | {name.replace("_", "-"): value for name, value in fields.items()}
+        if request.param == "memory":
+            answer: Answer | Response = asyncio.run(in_memory(path, tmp_path, headers))
+        else:
+            answer = ask(processes[request.param].url + path, headers=headers)
+        assert answer.status == status, answer.body
         return answer.json()
 
-    return asked
+    return get
 
 
 @pytest.fixture
@@ -61,13 +63,11 @@ def elsewhere(processes: dict[str, Process]) -> str:
     return f"{processes['uvloop'].url}/where"
 
 
-async def in_memory(path: str, folder: Path) -> Any:
+async def in_memory(path: str, folder: Path, headers: dict[str, str]) -> Response:
     from chain.libraries import Settings, build
 
     async with testing.client(build(Settings(str(folder / "memory.db")))) as http:
-        answer = await http.get(path, headers=HEADERS)
-        assert answer.status == 200, answer.body
-        return answer.json()
+        return await http.get(path, headers=headers)
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -90,6 +90,21 @@ def test_task_group(get: Get) -> None:
 def test_failing_task_group(get: Get) -> None:
     """A task that fails ends its group with the handler still in charge."""
     assert get("/failing-group") == {"caught": "of a task", "cancelled": "yes"}
+
+
+def test_deadline_inside_of_limits_and_groups(get: Get) -> None:
+    """A request's deadline ends limits and groups that a handler is in, and is not taken for one of them."""
+    problem = get("/within-limits", status=504, x_request_timeout_ms="100")
+    assert "within the request's deadline" in problem["detail"]
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_tasks_of_a_request_that_is_over(processes: dict[str, Process], loop: str) -> None:
+    """A deadline that ends a handler ends the tasks that it waits for, whatever they wait in."""
+    url = processes[loop].url
+    before = ask(f"{url}/ended").json()
+    assert ask(f"{url}/within-limits", headers={"x-request-timeout-ms": "100"}).status == 504
+    assert ask(f"{url}/ended").json() == before + 3
 
 
 def test_context_variables(get: Get) -> None:

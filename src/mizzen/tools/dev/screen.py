@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TextIO
 
@@ -20,6 +21,8 @@ class Screen:
 
     def __init__(self, stream: TextIO, names: Collection[str], *, colour: bool | None = None) -> None:
         self.colour = stream.isatty() if colour is None else colour
+        self.on_lost: Callable[[], None] = _nobody_cares
+        """Told once when nothing can be shown any more: the terminal is closed, or whoever read the pipe is gone."""
         self._stream = stream
         self._width = max(map(len, [OWN, *names])) if self.colour else 0
         self._colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
@@ -38,8 +41,7 @@ class Screen:
 
     def raw(self, text: str) -> None:
         """Print text without a name before it."""
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        self._put(f"{text}\n")
 
     def _rendered(self, line: bytes) -> str:
         if line.startswith(b"{"):
@@ -49,8 +51,22 @@ class Screen:
 
     def _write(self, name: str, text: str) -> None:
         prefix = f"{name:<{self._width}}"
-        self._stream.write(f"{self._painted(prefix, self._colours.get(name, _BOLD))} | {text}\n")
-        self._stream.flush()
+        self._put(f"{self._painted(prefix, self._colours.get(name, _BOLD))} | {text}\n")
+
+    def _put(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            # What is buffered would fail again at every write, and once more when Python exits.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            self.on_lost()
 
     def _painted(self, text: str, code: int) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+
+
+def _nobody_cares() -> None:
+    """Until somebody wants to be told."""

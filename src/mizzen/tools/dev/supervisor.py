@@ -83,8 +83,11 @@ class Supervisor:
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal is gone
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, partial(self.interrupt, number.name))
+        # Without its reader or terminal it stops in order, however often that is noticed.
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set)
+        self.screen.on_lost = self._stop.set
 
     async def _start_registry(self) -> asyncio.Task[None]:
         """The registry, once it listens; it is in this process, so it ends with it."""

@@ -31,6 +31,12 @@ class Settings(msgspec.Struct):
     """An SQLite file."""
 
 
+class Ended:
+    """How many waiting tasks were ended."""
+
+    tasks = 0
+
+
 class Here(msgspec.Struct):
     """Where a piece of code finds itself."""
 
@@ -107,6 +113,26 @@ async def failing_group() -> dict[str, str]:
         caught = str(errors.exceptions[0])
     await asyncio.sleep(BRIEF)
     return {"caught": caught, "cancelled": cancelled}
+
+
+async def within_limits(ended: Ended) -> None:
+    """Wait in tasks of a group, inside limits that do not pass."""
+
+    async def wait() -> None:
+        try:
+            async with asyncio.timeout(60):
+                await asyncio.sleep(60)
+        finally:
+            ended.tasks += 1
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(wait())
+        await asyncio.wait_for(wait(), 60)
+
+
+async def ended_tasks(ended: Ended) -> int:
+    return ended.tasks
 
 
 async def context_variable(name: str) -> list[str]:
@@ -218,6 +244,8 @@ def register_handlers(router: Router) -> None:
     router.get("/timeout", timeout)
     router.get("/task-group", task_group)
     router.get("/failing-group", failing_group)
+    router.get("/within-limits", within_limits)
+    router.get("/ended", ended_tasks)
     router.get("/context-variable/{name}", context_variable)
     router.get("/in-thread/{name}", in_thread)
     router.get("/to-thread", to_thread)
@@ -229,6 +257,7 @@ def register_handlers(router: Router) -> None:
 
 def build(settings: Settings) -> Service:
     service = Service("libraries")
+    service.provide(Ended())
     service.provide(AsyncEngine, partial(open_engine, settings))
     service.mount(register_handlers)
     return service
