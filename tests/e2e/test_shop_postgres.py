@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fleet import SHOP, Fleet, ask
 
 from mizzen import Conflict, Unavailable, testing
 from shop.order.model import User
@@ -42,6 +43,18 @@ def test_instances_that_start_together_on_an_empty_database_all_come_up(postgres
         return await asyncio.gather(*(instance() for _ in range(6)))
 
     assert asyncio.run(main()) == [100] * 6
+
+
+def test_processes_that_start_together_on_an_empty_database_all_serve(postgres_url, tmp_path):
+    """Two processes of the user service that start at once on an empty database come up, with every seeded row once."""
+    with Fleet(tmp_path, SHOP) as fleet:
+        settings = {"MIZZEN__SERVICES__USER__SETTINGS__DATABASE_URL": postgres_url, "MIZZEN__DISCOVERY__URL": "none:"}
+        users = [fleet.start("user", settings=settings) for _ in range(2)]
+        for user in users:
+            pages = [ask(f"{user.ready().url}/users?limit=100&offset={offset}").json() for offset in range(0, 1000, 100)]
+            assert {page["total"] for page in pages} == {1000}
+            assert [row["id"] for page in pages for row in page["items"]] == list(range(1, 1001))
+        assert [user.stop() for user in users] == [0, 0]
 
 
 def test_both_domains_may_share_a_database(postgres_url):

@@ -649,6 +649,32 @@ def test_the_context_goes_with_the_call_as_a_child() -> None:
     run(main())
 
 
+def test_headers_that_are_handed_on_do_not_carry_another_context() -> None:
+    """Whoever forwards all of a request's headers forwards neither its trace nor its deadline beside our own."""
+
+    async def main() -> None:
+        async with stage([200]) as site:
+            forwarded = {
+                "traceparent": "00-11111111111111111111111111111111-2222222222222222-01", "tracestate": "old=1",
+                "x-request-timeout-ms": "99000", "x-envoy-expected-rq-timeout-ms": "99000", "baggage": "theirs=1", "x-own": "1",
+            }  # fmt: skip
+            enter(Context("0af7651916cd43dd8448eb211c80319c", clock=now))
+            await site.client.get("/", headers=forwarded)
+            enter(Context("0af7651916cd43dd8448eb211c80319c", clock=now, baggage="ours=1"))
+            await site.client.get("/", headers=forwarded)
+            first, second = (request.headers for request in site.played[0].requests)
+            for headers in (first, second):
+                assert headers.all("x-request-timeout-ms") == ["1000"]
+                assert headers.get("x-envoy-expected-rq-timeout-ms") is None
+                assert headers.get("tracestate") is None
+                [parent] = headers.all("traceparent")
+                assert parent.startswith("00-0af7651916cd43dd8448eb211c80319c-")
+                assert headers.get("x-own") == "1"
+            assert (first.all("baggage"), second.all("baggage")) == (["theirs=1"], ["ours=1"])
+
+    run(main())
+
+
 def test_a_call_without_a_request_begins_a_trace() -> None:
     """A call from a background task is traced too, each one for itself."""
 

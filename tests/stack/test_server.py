@@ -787,6 +787,7 @@ def test_what_only_the_server_says_is_taken_out_of_a_handlers_answer() -> None:
     async def handing_on() -> Response:
         fields = {
             "x-rejected": "shed", "X-Trace-Id": "another", "connection": "close", "keep-alive": "timeout=5", "x-own": "kept",
+            "date": "yesterday",
             "set-cookie": "a=b",
         }  # fmt: skip
         return Response(503, b"{}", headers=Headers([*fields.items(), ("set-cookie", "c=d")]))
@@ -797,6 +798,8 @@ def test_what_only_the_server_says_is_taken_out_of_a_handlers_answer() -> None:
         assert response.headers.get("x-rejected") is None
         assert response.headers.all("x-trace-id") == [TRACE]
         assert response.headers.get("keep-alive") is None
+        assert len(response.headers.all("date")) == 1
+        assert response.headers["date"].endswith(" GMT")
         assert response.headers.get("x-own") == "kept"
         assert response.headers.all("set-cookie") == ["a=b", "c=d"]
         assert http.network.describe()["connections"] == 1

@@ -109,7 +109,8 @@ def build(settings: Settings) -> Service:
     service.provide(Store, open_store, checks=ping)  # type: ignore[call-arg]
     service.provide(Store(), None, ping)  # type: ignore[call-arg]
     service.client("user", require=True)  # type: ignore[call-arg]
-    service.client("user", timeout="800ms")  # type: ignore[arg-type]
+    service.client("user", timeout="800ms")
+    service.client("user", timeout=[0.8])  # type: ignore[arg-type]
     service.client("user", True)  # type: ignore[call-arg]
     service.mount("shop.user")  # type: ignore[arg-type]
     assert_type(service.client("stock"), Client)

@@ -255,7 +255,10 @@ def test_each_outage_is_told_anew_and_begins_with_short_waits() -> None:
         await asyncio.sleep(1)
         for failed in (1, 3):
             site.registrar.error = LOST
+            began = len(site.registrar.calls)
             await asyncio.sleep(60)
+            first, second = (at for at, _, _ in site.registrar.calls[began : began + 2])
+            assert second - first == pytest.approx(0.75 * RETRY_FIRST)
             site.failed = failed
             site.registrar.error = None
             await asyncio.sleep(60)

@@ -12,7 +12,7 @@ import msgspec
 import pydantic
 import pytest
 
-from mizzen.assembly.client import EXCERPT, Client
+from mizzen.assembly.client import EXCERPT, TEMPLATES, Client
 from mizzen.tools.testing.virtual import run
 from mizzen.words.context import Context
 from mizzen.words.errors import ConnectionLost, PeerError, Problem
@@ -208,6 +208,20 @@ def test_path_parameters_must_fit_the_template() -> None:
     for path in (None, {}, {"name": "7"}, {"id": "7", "more": "8"}):
         with pytest.raises(ValueError, match="takes path parameters"):
             sent(lambda user, path=path: user.get("/users/{id}", path=path))
+
+
+def test_templates_with_ids_in_them_do_not_fill_the_memory() -> None:
+    """Whoever writes ids into the template is served, but not all of what was written is kept."""
+
+    async def main() -> None:
+        line = FakeLine(*[Response(200)] * (TEMPLATES + 10))
+        user = client(line)
+        for number in range(TEMPLATES + 10):
+            await user.get(f"/users/{number}")
+        assert len(user._targets) == TEMPLATES
+        assert line.requests[-1].path == f"/users/{TEMPLATES + 9}"
+
+    run(main())
 
 
 @pytest.mark.parametrize("id", ["", ".", ".."])
@@ -458,6 +472,7 @@ def test_a_stream_that_is_refused_is_an_error_in_time(stream: Stream, body: byte
                 raise AssertionError("not entered")
         assert (raised.value.status, raised.value.body) == (503, body)
         assert stream.closed
+        assert len(body) < EXCERPT or len(stream.pieces) > 900  # the rest is not even fetched
         assert asyncio.get_running_loop().time() == pytest.approx(1.5 if stream.then == "hang" else 0)
 
     run(main())

@@ -326,3 +326,27 @@ def test_heartbeats_do_not_wait_behind_watches() -> None:
         assert agent.network.describe()["connections"] == 0
 
     run(main())
+
+
+def test_closing_closes_idle_connections_of_both() -> None:
+    """A registry's connections do not outlive the process's part that used them."""
+
+    async def main() -> None:
+        agent = Agent()
+
+        async def at_once(request: Request) -> Response:
+            return Response(200, b"[]", headers={"x-consul-index": "7"})
+
+        agent.answer = at_once
+        await agent.start()
+        made = drivers(url="consul://10.0.3.2:8500", network=agent.network)
+        backend = made.resolving()
+        assert backend.registrar is not None
+        await watching(backend, Found(), 10.1)  # by then it waits for its next turn, with its connection idle
+        await backend.registrar.beat(ME, "passing", "ok")
+        assert agent.network.describe()["connections"] == 2
+        made.close()
+        await asyncio.sleep(0.1)
+        assert agent.network.describe()["connections"] == 0
+
+    run(main())

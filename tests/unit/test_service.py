@@ -130,6 +130,24 @@ def test_a_value_is_provided_under_its_own_type() -> None:
             "wrap it in a class of your own",
         ),
         (
+            lambda service: service.client("user", timeout="soon"),
+            (
+                "the timeout of the client 'user' of order cannot be: "
+                """expected a duration such as "250ms", "2s" or "1m30s", got 'soon'"""
+            ),
+            "",
+        ),
+        (
+            lambda service: service.client("user", timeout=0),
+            "the timeout of the client 'user' of order is 0: no call could be answered",
+            "leave it out, or give it time",
+        ),
+        (
+            lambda service: service.client("user", retries=-1),
+            "the client 'user' of order has -1 retries",
+            "0 for none, or leave it out",
+        ),
+        (
             lambda service: (service.client("user"), service.check("user", list)),
             "order cannot start: two checks are called 'user': /health could not tell them apart",
             "a check is called like its client or type",
@@ -253,7 +271,7 @@ def test_checks_of_its_own_are_kept() -> None:
 
 def test_a_client_is_a_handle_until_its_service_runs() -> None:
     """Declaring makes no connection; using it before is an error that says so."""
-    client = Service("order").client("user", timeout=0.8, retries=1)
+    client = Service("order").client("user", timeout="800ms", retries=1)
     assert repr(client) == "<Client user, not connected>"
     assert client.settings() == {"timeout": 0.8, "retries": 1}
     with pytest.raises(RuntimeError, match="the client 'user' is not connected: its service is not running"):

@@ -32,6 +32,8 @@ RAISE = _Raise()
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that are sent again without being asked; PUT and DELETE only with ``idempotent=True`` or a key."""
 IDEMPOTENCY_KEY = "idempotency-key"
+TEMPLATES = 1024
+"""Templates that are kept compiled: whoever puts ids into them instead must not fill the memory."""
 EXCERPT = 64 * 1024
 """Bytes of body that are read of an error where a stream was asked for: a problem is much smaller."""
 
@@ -149,7 +151,9 @@ class Client(Verbs):
     ) -> tuple[Request, Call]:
         target = self._targets.get(template)
         if target is None:
-            target = self._targets[template] = Target(template)
+            target = Target(template)
+            if len(self._targets) < TEMPLATES:
+                self._targets[template] = target
         fields = Headers(headers or ())
         request = Request(method, target.fill(path), query=encode_query(query), headers=fields, peer=self.name)
         request.route = template

@@ -26,7 +26,7 @@ GRACE = 0.005
 """Seconds that the handler's timer lets pass after the deadline, so that a call that runs into the same deadline
 is settled by its own timer first and counted for what it is."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_OURS = frozenset({REJECTED.encode(), b"x-trace-id", b"connection", b"keep-alive", b"transfer-encoding"})
+_OURS = frozenset({REJECTED.encode(), b"x-trace-id", b"date", b"connection", b"keep-alive", b"transfer-encoding"})
 """Fields that only the server itself says: a handler may hand on the whole answer of a peer, and a caller that reads
 ``x-rejected`` sends its request again."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mizzen.rules.binding import Plan, plan
 from mizzen.rules.router import Route, Router, Table
+from mizzen.words.clock import parse_duration
 from mizzen.words.errors import StartError
 from mizzen.words.handler import CLIENT_ORDER, SERVER_ORDER
 from mizzen.words.outcome import Classifier, classify
@@ -98,20 +99,34 @@ class Service:
         name: str,
         *,
         required: bool = False,
-        timeout: float | None = None,
+        timeout: str | float | None = None,
         retries: int | None = None,
         classify: Classifier = classify,
     ) -> Client:
         """A handle on the service of that name, connected when this service starts.
 
         A required peer is a required check of ``/health``, and is started first by ``mizzen dev``. ``timeout`` in
-        seconds and ``retries`` are defaults that ``[services.*.clients.*]`` in mizzen.toml overrides.
+        seconds or as ``"800ms"``, and ``retries``, are defaults that ``[services.*.clients.*]`` in mizzen.toml overrides.
         """
         if name in self.clients:
             raise StartError(f"{self.name} declares the client {name!r} twice", fix="declare it once and hand it on")
-        client = Client(name, required=required, timeout=timeout, retries=retries, classify=classify)
+        if retries is not None and retries < 0:
+            raise StartError(f"the client {name!r} of {self.name} has {retries} retries", fix="0 for none, or leave it out")
+        client = Client(name, required=required, timeout=self._seconds(name, timeout), retries=retries, classify=classify)
         self.clients[name] = client
         return client
+
+    def _seconds(self, client: str, timeout: str | float | None) -> float | None:
+        if timeout is None:
+            return None
+        try:
+            seconds = parse_duration(timeout)
+        except ValueError as error:
+            raise StartError(f"the timeout of the client {client!r} of {self.name} cannot be: {error}") from None
+        if seconds == 0:
+            what = f"the timeout of the client {client!r} of {self.name} is 0: no call could be answered"
+            raise StartError(what, fix="leave it out, or give it time")
+        return seconds
 
     def check(self, name: str, function: Callable[[], Awaitable[None] | None], *, required: bool = True) -> None:
         """Add a check of ``/health`` that belongs to no provided thing; it raises to fail."""

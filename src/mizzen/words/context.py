@@ -18,6 +18,8 @@ TRACE_ID = "x-trace-id"
 LONGEST_TIMEOUT = 86_400.0
 """Seconds; a caller's claim beyond a day is cut to it, so that a huge number cannot overflow a timer."""
 
+_CARRIED = frozenset({b"traceparent", b"tracestate", b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms"})
+
 # https://www.w3.org/TR/trace-context/#traceparent-header: version ff, all-zero ids and more fields in version 00 are invalid
 _TRACEPARENT = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
@@ -116,8 +118,10 @@ def _continued(parent: bytes, state: bytes | None, deadline: float | None, clock
 
 
 def send(context: Context, headers: Headers, *, left: float) -> None:
-    """Add the headers that carry ``context`` to a peer which has ``left`` seconds for its answer."""
+    """Add the headers that carry ``context`` to a peer which has ``left`` seconds for its answer; they replace others."""
     raw = headers.raw
+    if raw:  # such as all the headers of a request that is handed on
+        raw[:] = [field for field in raw if field[0] not in _CARRIED and not (context.baggage and field[0] == b"baggage")]
     raw.append((b"traceparent", f"00-{context.trace_id}-{context.span_id}-{context.flags}".encode()))
     if context.tracestate:
         raw.append((b"tracestate", context.tracestate.encode("latin-1")))
