@@ -162,9 +162,9 @@ class Fleet:
         for process in reversed(self.processes):
             process.end()
 
-    def with_registry(self) -> Process:
+    def with_registry(self, port: int | None = None) -> Process:
         """Start an embedded registry that services started later use."""
-        port = free_port()
+        port = port or free_port()
         self.registry = self.start_program("registry", ["registry", "--port", str(port)], port=port)
         return self.registry.ready("/v1/status/leader")
 

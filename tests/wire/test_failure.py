@@ -218,6 +218,26 @@ def test_rolling_restart_loses_no_request_and_keeps_the_ids(fleet: Fleet) -> Non
     assert fleet.instances("user") == before
 
 
+def test_losing_the_registry_loses_no_request_and_no_id(fleet: Fleet) -> None:
+    """The registry dies under load, with all it knew, and comes back empty: no caller notices, everybody is in it again."""
+    registry = fleet.with_registry()
+    for _ in range(2):
+        fleet.start("user").ready()
+    order = fleet.start("order").ready()
+    until(lambda: len(fleet.instances("user")) == 2 and fleet.instances("order"), "all are registered")
+    before = fleet.instances("user")
+    with Load(order.url + "/orders/1") as load:
+        load.more(100)
+        registry.end()
+        until(lambda: any(line.get("event") == "registry_lost" for line in order.lines()), "its loss is noticed")
+        load.more(200)
+        fleet.with_registry(registry.port)
+        until(lambda: fleet.instances("user") == before, "they are registered again, under their ids")
+        load.more(200)
+    assert load.failures == []
+    assert set(load.statuses) == {200}
+
+
 def test_stopped_instance_among_three_costs_no_get(fleet: Fleet) -> None:
     """One of three instances hangs under load: no GET fails, neither then nor when it is let back in."""
     fleet.with_registry()
