@@ -35,7 +35,7 @@ from mizzen.words.errors import (
 )
 from mizzen.words.handler import Handler, Layer
 from mizzen.words.message import Headers, Request, Response
-from mizzen.words.outcome import Outcome, classify
+from mizzen.words.outcome import Outcome, Resend, Verdict, classify
 
 __all__ = (
     "Answer",
@@ -66,6 +66,7 @@ __all__ = (
     "Problem",
     "Request",
     "RequestTimeout",
+    "Resend",
     "Response",
     "Router",
     "Service",
@@ -75,6 +76,7 @@ __all__ = (
     "Unauthorized",
     "Unavailable",
     "UnsupportedMedia",
+    "Verdict",
     "classify",
     "current",
 )

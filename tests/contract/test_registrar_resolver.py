@@ -13,7 +13,6 @@ import os
 import random
 import re
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -23,6 +22,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from ports import free_port
 
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver
@@ -163,7 +163,7 @@ def agent_port(request: pytest.FixtureRequest) -> Iterator[int | None]:
         return
     if CONSUL is None:
         pytest.skip(ABSENT)
-    http, server, lan = _free_ports(3)
+    http, server, lan = (free_port() for _ in range(3))
     command = [CONSUL, "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=contract", "-log-level=err"]
     command += [f"-http-port={http}", f"-server-port={server}", f"-serf-lan-port={lan}", "-serf-wan-port=-1"]
     command += ["-dns-port=-1", "-grpc-port=-1"]
@@ -177,14 +177,6 @@ def agent_port(request: pytest.FixtureRequest) -> Iterator[int | None]:
             yield http
         finally:
             process.terminate()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 async def _ready(agent: Agent) -> None:

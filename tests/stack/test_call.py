@@ -574,6 +574,21 @@ def test_nobody_known_yet_says_why() -> None:
     run(main())
 
 
+def test_a_registry_that_is_back_tells_what_its_absence_cost() -> None:
+    """The line counts the calls that failed meanwhile, and not those before."""
+
+    async def main() -> None:
+        async with stage() as site:
+            await failing(site.client.get("/"))
+            site.peer.store.error(OSError("refused"))
+            for _ in range(2):
+                await failing(site.client.get("/"))
+            site.peer.store.snapshot(())
+            assert [back.failed_calls for back in site.told(RegistryBack)] == [2]
+
+    run(main())
+
+
 # -- time
 
 

@@ -7,13 +7,14 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
 
 OWNER = "shop"
 START_LIMIT = 30.0
@@ -62,7 +63,7 @@ def start() -> Server:
         made = subprocess.run(init, capture_output=True, text=True, timeout=120, cwd=folder, check=False, **owner)
         if made.returncode:
             raise Absent(f"initdb failed: {made.stderr.strip()[-300:]}")
-        port = _free_port()
+        port = free_port()
         options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F", "-c", "max_connections=60"]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -107,9 +108,3 @@ def _await_ready(server: Server) -> None:
             server.process.wait()
             raise Absent(f"the server did not start: {(server.folder / 'log').read_text()[-300:]}")
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

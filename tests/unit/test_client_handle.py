@@ -168,6 +168,7 @@ class Pieces:
         (0, b"0", "application/json"),
         (False, b"false", "application/json"),
         (Model(id=7, fullName="Ann"), b'{"id":7,"fullName":"Ann"}', "application/json"),
+        ([Model(id=7, fullName="Ann")], b'[{"id":7,"fullName":"Ann"}]', "application/json"),
         (b"raw", b"raw", None),
         (bytearray(b"raw"), b"raw", None),
         (b"", b"", None),
@@ -264,6 +265,7 @@ def test_without_a_type_the_answer_is_the_response() -> None:
         (dict[str, int], b'{"a":1}', {"a": 1}),
         (int, b"7", 7),
         (Model, b'{"id":7,"fullName":"Ann"}', Model(id=7, fullName="Ann")),
+        (list[Model], b'[{"id":7,"fullName":"Ann"}]', [Model(id=7, fullName="Ann")]),
         (User | None, b"null", None),
     ],
 )
@@ -280,6 +282,7 @@ def test_a_typed_answer_is_decoded(into: Any, body: bytes, value: Any) -> None:
         (User, b"<html>", "User"),
         (list[User], b"{}", "list"),
         (Model, b'{"id":"seven"}', "Model"),
+        (list[Model], b'[{"id":"seven"}]', "list"),
     ],
 )
 def test_a_body_that_does_not_fit_is_the_peers_failure(into: Any, body: bytes, name: str) -> None:

@@ -39,13 +39,15 @@ EVENTS: list[tuple[Event, str, str]] = [
     (events.Ejected("user", "user-10.0.3.7-8101", 5, 5.0), "warning",
      ("user-10.0.3.7-8101 of user ejected for 5s: 5 attempts in a row failed; "
       "the other instances take its calls, then one trial decides")),
-    (events.Readmitted("user", "user-10.0.3.7-8101"), "info", "user-10.0.3.7-8101 of user readmitted: its trial succeeded"),
+    (events.Readmitted("user", "user-10.0.3.7-8101"), "info", "user-10.0.3.7-8101 of user readmitted: it gets calls again"),
     (events.BudgetExhausted("user"), "warning",
      "retry budget of user spent: failed calls are not sent again until fewer of them fail"),
     (events.RegistryLost("consul", 40.0, {"user": 3, "stock": 2}), "warning",
      "consul lost for 40s: serving the last snapshot (user 3, stock 2); nothing dropped"),
     (events.RegistryLost("consul", 0.0, {}, "ConnectFailed: refused"), "warning",
      "consul lost (ConnectFailed: refused): no call depends on it; trying again"),
+    (events.RegistryLost("consul", 0.0, {"user": 0}), "warning",
+     "consul lost: no instance of user is known, calls to it fail until the registry is back"),
     (events.RegistryBack("consul", 302.0, "order-10.0.3.8-8102", 1.1, 0), "info",
      "consul back after 5m02s: re-registered order-10.0.3.8-8102 in 1.1s; 0 calls failed"),
     (events.RegistryBack("consul", 3.0, "", 0.0, 1), "info", "consul back after 3s: nothing was forgotten; 1 call failed"),
@@ -59,7 +61,7 @@ EVENTS: list[tuple[Event, str, str]] = [
     (events.SnapshotChanged("user", (), (), 0), "info", "user has 0 instances"),
     (events.SnapshotHeld("user", 5, 0, 30.0), "warning",
      ("user went from 5 instances to 0 in one read: suspect; "
-      "the missing ones are kept for 30s unless another read confirms it")),
+      "the missing ones are kept for 30s, in case the registry lost its memory")),
 ]  # fmt: skip
 
 

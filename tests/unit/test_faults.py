@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mizzen.words.errors import Fault
-from mizzen.words.faults import DEPTH_MAX, FAULTS_MAX, find_faults, validate
+from mizzen.words.faults import DEPTH_MAX, FAULTS_MAX, find_faults
+from mizzen.words.json import validate
 
 T = TypeVar("T")
 BOTTOMLESS = 20_000

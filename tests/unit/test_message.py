@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,6 +156,18 @@ def test_a_response_made_of_a_value_is_json() -> None:
     assert (response.status, response.headers["content-type"], response.body) == (201, "application/json", b'{"id":"7"}')
     assert response.json(User) == User("7")
     assert response.json() == {"id": "7"}
+
+
+def test_pydantic_models_are_json_wherever_they_stand() -> None:
+    """A model, and a list of models, go out and come back by their aliases."""
+
+    class User(pydantic.BaseModel):
+        full_name: str = pydantic.Field(alias="fullName")
+
+    ann = User(fullName="Ann")
+    for value, into, body in ((ann, User, b'{"fullName":"Ann"}'), ([ann], list[User], b'[{"fullName":"Ann"}]')):
+        response = Response.json_of(value)
+        assert (response.body, response.json(into)) == (body, value)
 
 
 def test_a_response_takes_headers_as_mapping_or_as_they_are() -> None:

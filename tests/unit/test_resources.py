@@ -217,6 +217,19 @@ def test_what_is_wrong_is_raised_at_once_and_what_is_open_is_closed(error: Excep
     assert site.happened == ["try Store", "open Store", "try Cache", "close Store"]
 
 
+def test_a_factory_that_is_cancelled_from_inside_is_wrong_and_not_a_stop() -> None:
+    """A cancellation of the factory's own making fails the start by name: nobody asked the service to stop."""
+    site = Site("Store")
+    site.failures["Store"] = [asyncio.CancelledError()]
+
+    async def play(site: Site) -> None:
+        with pytest.raises(StartError, match="opening Store was cancelled from inside its factory"):
+            await site.resources.open()
+        assert await site.resources.close() == []
+
+    scene(site, play)
+
+
 def test_a_start_that_is_cancelled_leaves_nothing_open() -> None:
     """A stop while something opens ends that, and closing closes what was open before it."""
     site = Site("Store", "Cache")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from mizzen.assembly.ports import describe_holder, is_taken
 from mizzen.assembly.registry import serve_registry
@@ -50,7 +51,7 @@ class Shop:
 
     def __init__(self, folder: Path, *, cycle: bool = False) -> None:
         self.folder = folder
-        self.registry, self.user, self.order = free_ports(3)
+        self.registry, self.user, self.order = (free_port() for _ in range(3))
         lines = [f"[registry]\nport = {self.registry}\n"]
         # order stands first, so that only what it requires can put user before it
         peers = {"order": 'service.client("user", required=True)', "user": "pass"}
@@ -134,14 +135,6 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return True
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in sockets]
-    for item in sockets:
-        item.close()
-    return ports
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from mizzen.rules.timeouts import CALL_TIMEOUT
 from mizzen.words.clock import Clock
 from mizzen.words.errors import PROBLEM_TYPE, CallError, PeerError, Problem
 from mizzen.words.handler import Handler
+from mizzen.words.json import reader, write
 from mizzen.words.message import Call, Headers, Request, Response
 from mizzen.words.outcome import MISFIT, OK, Classifier
 
@@ -62,7 +63,7 @@ class Client(Verbs):
         self.line: Line | None = None
         """Set while the service runs."""
         self._targets: dict[str, Target] = {}
-        self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+        self._readers: dict[Any, Callable[[Any], Any]] = {}
 
     async def call(  # type: ignore[override]  # the verbs hand on what they took, by these names
         self,
@@ -167,15 +168,10 @@ class Client(Verbs):
         return request, call
 
     def _decode(self, request: Request, response: Response, into: Any) -> Any:
-        if hasattr(into, "model_validate_json"):  # a pydantic model
-            decode = into.model_validate_json
-        else:
-            decoder = self._decoders.get(into)
-            if decoder is None:
-                decoder = self._decoders[into] = msgspec.json.Decoder(into)
-            decode = decoder.decode
+        if into not in self._readers:
+            self._readers[into] = reader(into)
         try:
-            return decode(response.body)
+            return self._readers[into](response.body)
         except ValueError as error:  # msgspec's and pydantic's errors are ValueErrors
             name = getattr(into, "__name__", str(into))
             misfit = PeerError(
@@ -242,9 +238,6 @@ def _set_body(request: Request, body: Any) -> None:
     if hasattr(body, "__aiter__"):
         request.body = body
         return
-    if hasattr(body, "model_dump_json"):  # a pydantic model
-        request.body = body.model_dump_json(by_alias=True).encode()
-    else:
-        request.body = msgspec.json.encode(body)
+    request.body = write(body)
     if "content-type" not in request.headers:
         request.headers.add("content-type", "application/json")

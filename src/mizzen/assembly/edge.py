@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
-from mizzen.words.alarm import Alarm, Running
+from mizzen.words.alarm import Alarm, Finder
 from mizzen.words.clock import Clock
 from mizzen.words.context import Context, enter, receive
 from mizzen.words.errors import Answer, NotFound
@@ -27,8 +27,8 @@ GRACE = 0.005
 is settled by its own timer first and counted for what it is."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _OURS = frozenset({REJECTED.encode(), b"x-trace-id", b"date", b"connection", b"keep-alive", b"transfer-encoding"})
-"""Fields that only the server itself says: a handler may hand on the whole answer of a peer, and a caller that reads
-``x-rejected`` sends its request again."""
+"""Fields that only the server itself says: a handler may hand on the whole answer of a peer, or raise one with its
+headers, and a caller that reads ``x-rejected`` sends its request again."""
 
 
 class Leaf(NamedTuple):
@@ -67,7 +67,7 @@ class Edge:
         self.clock = clock
         self._max_body = max_body
         self._observe = observe
-        self._running = Running()
+        self._finder = Finder()
         self.refusing: str | None = None
         """The state that refuses requests, ``starting`` or ``draining``; None while they are served."""
 
@@ -94,7 +94,7 @@ class Edge:
                     ends = now + leaf.timeout
                     if context.deadline is None or ends < context.deadline:
                         context.deadline = ends
-                    task = self._running.task()
+                    task = self._finder.task()
                     alarm = Alarm(task)
                     timer = task.get_loop().call_later(context.deadline - now + GRACE, alarm)
                     response = await leaf.handler(request)
@@ -110,6 +110,7 @@ class Edge:
                 raise  # from outside: nobody waits for the answer
             else:
                 response = answer_for(request, error)
+            _strip(response)
         finally:
             if timer is not None:
                 timer.cancel()

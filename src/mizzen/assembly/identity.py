@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 
 from mizzen.rules.discovery import Instance
+from mizzen.rules.discovery import instance_id as default_id
 from mizzen.words.errors import StartError
 
 WILDCARDS = ("", "0.0.0.0", "::")  # compared with, never bound here
@@ -47,7 +48,7 @@ def instance_of(
 ) -> Instance:
     """This life of this instance: the id is the same after a restart, the boot id in the metadata is not."""
     return Instance(
-        id=instance_id or f"{service}-{address}-{port}",
+        id=instance_id or default_id(service, address, port),
         service=service,
         host=address,
         port=port,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -34,6 +35,8 @@ VIRTUAL_AGE, VIRTUAL_SPREAD = 60.0, 0.2
 """Seconds that a connection to a name lives, and the share by which single ones differ: a name may stand for a virtual
 address (a ClusterIP), behind which each connection is pinned to one instance and new instances stay idle."""
 
+log = logging.getLogger("mizzen.discovery")
+
 
 class Peer:
     """A connected client's way to the service it names."""
@@ -59,6 +62,7 @@ class Peer:
         self.explain = False
         self.failed_calls = 0
         """Calls without an answer that one can work with, whatever kept it: a 404 is an answer, an open breaker is none."""
+        self._failed_before = 0
         self.clock = clock
         self._emit = telemetry.emit
         self._telemetry = telemetry
@@ -179,6 +183,12 @@ class Peer:
             loop.create_task(self._resolver.watch(self.name, self.store), name=f"watch-{self.name}"),
             loop.create_task(self._tick(), name=f"hold-{self.name}"),
         ]
+        for task in self._watch:
+            task.add_done_callback(self._watch_ended)
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():  # a driver never ends by itself: this is a defect, and the set would freeze in silence
+            log.error("the watch of %s ended; its instances stay as they are", self.name, exc_info=task.exception())
 
     async def known(self, limit: float = FIRST_SNAPSHOT) -> bool:
         """Wait for discovery's first word on this peer, at most ``limit`` seconds."""
@@ -223,13 +233,12 @@ class Peer:
             await self._sleep(1.0 if due is None else max(0.05, min(due, 1.0)))
 
     def _open_pool(self, instance: Instance) -> Pool:
-        tls = None
-        if instance.scheme == "https":
-            tls = self._tls or ssl.create_default_context()
+        if instance.scheme == "https" and self._tls is None:
+            self._tls = ssl.create_default_context()  # once: it reads every certificate of the system's store
         return Pool(
             instance.host,
             instance.port,
-            tls=tls,
+            tls=self._tls if instance.scheme == "https" else None,
             connect=self._network.connect,
             limits=PoolLimits() if _is_address(instance.host) else PoolLimits(age=VIRTUAL_AGE, spread=VIRTUAL_SPREAD),
             clock=self.clock,
@@ -265,10 +274,12 @@ class Peer:
             case Held():
                 self._emit(events.SnapshotHeld(self.name, event.known, event.offered, event.seconds))
             case Lost():
+                self._failed_before = self.failed_calls
                 error = f"{type(event.error).__name__}: {event.error}"
                 self._emit(events.RegistryLost(self.backend, 0.0, {self.name: event.serving}, error))
             case Back():
-                self._emit(events.RegistryBack(self.backend, event.seconds))
+                failed = self.failed_calls - self._failed_before
+                self._emit(events.RegistryBack(self.backend, event.seconds, failed_calls=failed))
 
     def _retried(self, request: Request, outcome: Outcome, attempts: int) -> None:
         self._telemetry.retried(self.name, outcome.name)

@@ -7,9 +7,11 @@ import logging
 import random
 from collections.abc import Mapping
 
+import msgspec
+
 from mizzen.edges import telemetry as outlets
 from mizzen.rules.config import System
-from mizzen.rules.discovery import Instance
+from mizzen.rules.discovery import Instance, instance_id
 from mizzen.words.clock import monotonic
 from mizzen.words.errors import StartError
 
@@ -156,12 +158,6 @@ def _no_registry(system: System) -> str:
 
 def _at_port(instance: Instance, port: int) -> Instance:
     """The same life once its port is known (``--port 0`` lets the system choose)."""
-    known = instance_of(instance.service, instance.host, port, instance_id=None, version=instance.version)
-    return Instance(
-        id=known.id if instance.id.endswith("-0") else instance.id,
-        service=instance.service,
-        host=instance.host,
-        port=port,
-        version=instance.version,
-        meta=instance.meta,
-    )
+    own = instance.id != instance_id(instance.service, instance.host, instance.port)
+    id = instance.id if own else instance_id(instance.service, instance.host, port)
+    return msgspec.structs.replace(instance, id=id, port=port)

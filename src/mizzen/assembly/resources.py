@@ -23,6 +23,8 @@ HEED_LIMIT = 1.0
 """Seconds on top for a thing to notice that its time is up; one that does not is left behind."""
 REOPEN_FIRST, REOPEN_MOST = 0.25, 5.0
 """Seconds before a dependency that is not there yet is tried again; doubled each time up to the most."""
+_WRONG = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Errors of the system that waiting does not mend."""
 
 log = logging.getLogger("mizzen.runtime")
 
@@ -66,6 +68,8 @@ class Resources:
                 return await kept.opened()
             except (OSError, Unavailable) as error:  # TimeoutError is an OSError
                 self._open.remove(kept)
+                if isinstance(error, _WRONG):
+                    raise
                 why = str(error) or type(error).__name__
                 if self.waiting_for != f"{thing.name}: {why}":
                     log.warning("waiting for %s: %s; trying again until it is there", thing.name, why)
@@ -131,6 +135,11 @@ class _Kept:
     async def opened(self) -> Any:
         """Wait until it is open, and give it; raises what kept it from opening."""
         await asyncio.wait({self._task, self._value}, return_when=asyncio.FIRST_COMPLETED)
+        if self._task.cancelled():  # by something inside of it: passed on, it would look as if the start were
+            raise StartError(
+                f"opening {self.name} was cancelled from inside its factory",
+                fix="catch asyncio.CancelledError there, and raise what is wrong",
+            )
         return self._value.result() if self._value.done() else self._task.result()
 
     async def close(self) -> bool:

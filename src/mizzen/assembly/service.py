@@ -143,8 +143,7 @@ class Service:
             plans = [(route, plan(route, types)) for route in self.router.routes]
             Table(plans)
         except StartError as error:
-            error.what = f"{self.name} cannot start: {error.what}"
-            raise StartError(error.what, where=error.where, fix=error.fix) from None
+            raise StartError(f"{self.name} cannot start: {error.what}", where=error.where, fix=error.fix) from None
         return plans
 
     def _check_names(self) -> None:

@@ -214,7 +214,7 @@ class Ejected(Record, frozen=True):
 
 
 class Readmitted(Record, frozen=True):
-    """An ejected instance gets calls again."""
+    """An ejected instance gets calls again: its trial succeeded, or no other is left."""
 
     logger: ClassVar[str] = "mizzen.balance"
 
@@ -225,7 +225,7 @@ class Readmitted(Record, frozen=True):
         return _with_endpoint(Record.fields(self))
 
     def text(self) -> str:
-        return f"{self.instance} of {self.peer} readmitted: its trial succeeded"
+        return f"{self.instance} of {self.peer} readmitted: it gets calls again"
 
 
 def _with_endpoint(fields: dict[str, Any]) -> dict[str, Any]:
@@ -270,9 +270,17 @@ class RegistryLost(Record, frozen=True):
     def text(self) -> str:
         since = f" for {format_duration(self.seconds)}" if self.seconds else ""
         why = f" ({self.error})" if self.error else ""
-        known = ", ".join(f"{peer} {count}" for peer, count in self.serving.items())
-        serving = f"serving the last snapshot ({known}); nothing dropped" if known else "no call depends on it; trying again"
-        return f"{self.registry} lost{since}{why}: {serving}"
+        return f"{self.registry} lost{since}{why}: {self._touched()}"
+
+    def _touched(self) -> str:
+        if not self.serving:
+            return "no call depends on it; trying again"
+        known = ", ".join(f"{peer} {count}" for peer, count in self.serving.items() if count)
+        unknown = ", ".join(peer for peer, count in self.serving.items() if not count)
+        parts = [f"serving the last snapshot ({known}); nothing dropped"] if known else []
+        if unknown:
+            parts.append(f"no instance of {unknown} is known, calls to it fail until the registry is back")
+        return "; ".join(parts)
 
 
 class RegistryBack(Record, frozen=True):
@@ -360,5 +368,5 @@ class SnapshotHeld(Record, frozen=True):
     def text(self) -> str:
         return (
             f"{self.peer} went from {self.known} instances to {self.offered} in one read: suspect; "
-            f"the missing ones are kept for {format_duration(self.seconds)} unless another read confirms it"
+            f"the missing ones are kept for {format_duration(self.seconds)}, in case the registry lost its memory"
         )

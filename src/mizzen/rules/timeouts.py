@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mizzen.words.alarm import Alarm, Running
+from mizzen.words.alarm import Alarm, Finder
 from mizzen.words.clock import Clock, format_duration
 from mizzen.words.errors import CallError, CallTimeout
 from mizzen.words.handler import Handler, Layer
@@ -39,13 +39,13 @@ def attempt(judge: Classifier, clock: Clock) -> Layer:
     cannot eat the whole call. Raises :class:`CallTimeout`; a caller's cancellation stays one.
     """
 
-    running = Running()
+    finder = Finder()
 
     def layer(following: Handler) -> Handler:
         async def send(request: Request) -> Response:
             call = request.call
             assert call is not None  # the client's edge gives every request its call
-            task = running.task()
+            task = finder.task()
             share = call.allowance(clock())
             alarm = Alarm(task)
             timer = task.get_loop().call_later(share, alarm) if share > 0 else None

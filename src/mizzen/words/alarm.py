@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 
-class Running:
-    """Finds the running task; for code on the path of every request.
+class Finder:
+    """Finds the task that is running; for code on the path of every request.
 
     Up to Python 3.11 ``get_running_loop`` asks the system each time which process this is: a system call that costs
     as much as a tenth of a request. A known loop needs no question.

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import inspect
 
 from .errors import Fault
+from .json import validate, validates_itself
 
 FAULTS_MAX = 100
 """Faults named for one value: a body may hold half a million mistakes, nobody reads more, and each costs time."""
@@ -92,24 +93,6 @@ def find_faults(value: object, into: Any, *, path: str, strict: bool = True) -> 
     except RecursionError:
         return search.faults or [Fault(path, "nested too deeply")]
     return search.faults
-
-
-def validates_itself(into: Any) -> bool:
-    """Whether ``into`` is a type that validates by its own means, as pydantic's models and dataclasses do."""
-    return isinstance(into, type) and (hasattr(into, "model_validate") or hasattr(into, "__pydantic_validator__"))
-
-
-def validate(into: Any, value: object) -> Any:
-    """Make ``value`` an ``into`` by its own means: a ``dec_hook`` for msgspec.
-
-    Raises the type's own ``ValueError`` when the value does not fit, ``NotImplementedError`` when the type has no means.
-    """
-    if isinstance(value, get_origin(into) or into):
-        return value
-    if not validates_itself(into):
-        raise NotImplementedError(f"{into!r} says no way to make one from JSON")
-    method = getattr(into, "model_validate", None) or into.__pydantic_validator__.validate_python
-    return method(value)
 
 
 def own_faults(error: Exception, path: str) -> list[Fault]:

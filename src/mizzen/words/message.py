@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from .json import read, write
 
 if TYPE_CHECKING:
     from .context import Context
@@ -17,7 +17,6 @@ Body = bytes | AsyncIterator[bytes]
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.1: token
 _FORBIDDEN = re.compile(rb"[\x00\r\n]")
-_encoder = msgspec.json.Encoder()
 
 
 class Headers:
@@ -228,7 +227,7 @@ class Response:
     @classmethod
     def json_of(cls, value: Any, status: int = 200) -> Response:
         """An answer with ``value`` as its JSON body."""
-        return cls.of(status, _encoder.encode(value), [(b"content-type", b"application/json")])
+        return cls.of(status, write(value), [(b"content-type", b"application/json")])
 
     async def read(self) -> bytes:
         """The whole body; gathered once, kept for the next reader."""
@@ -248,10 +247,13 @@ class Response:
         return self.body.decode()
 
     def json(self, into: Any = Any) -> Any:
-        """The JSON body as ``into``; the body must be whole (``await read()`` first when it streams)."""
+        """The JSON body as ``into``; ``ValueError`` for one that does not fit.
+
+        The body must be whole: ``await read()`` first when it streams.
+        """
         if not isinstance(self.body, bytes):
             raise TypeError("this answer streams its body: await response.read() first")
-        return msgspec.json.decode(self.body, type=into)
+        return read(self.body, into)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once when the answer is done with: its body at its end, or dropped."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Never, NoReturn, Union, get_args, get_origin, is_typeddict
 
 import msgspec
 
+from mizzen.words.json import write
 from mizzen.words.message import Response
 
 from .kinds import check
@@ -28,17 +29,6 @@ _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 class _Never:
     """The type of no result: without an annotation nothing takes the short way."""
-
-
-def to_json_builtins(value: Any) -> Any:
-    """An ``enc_hook`` for msgspec: pydantic models write themselves, wherever they stand in a result."""
-    dump = getattr(value, "model_dump", None)
-    if dump is None:
-        raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
-    return dump(mode="json", by_alias=True)
-
-
-encode: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=to_json_builtins).encode
 
 
 class Answers:
@@ -68,10 +58,7 @@ class Answers:
             return Response.of(self.status, result.encode(), [TEXT])
         if isinstance(result, bytes | bytearray | memoryview):
             return Response.of(self.status, bytes(result), [BINARY])
-        dump = getattr(result, "model_dump_json", None)
-        # by_alias: a model reads its aliases, so it has to write them or no client could read it back
-        body = encode(result) if dump is None else dump(by_alias=True).encode()
-        return Response.of(self.status, body, [JSON])
+        return Response.of(self.status, write(result), [JSON])
 
     def stream(self, body: AsyncIterator[bytes]) -> Response:
         """The response whose body is ``body``, as it comes."""
@@ -93,7 +80,7 @@ def answers_for(signature: Signature) -> Answers:
             item = get_args(member)[0]
         _check(item if get_origin(member) in _STREAMS else member, signature)
     json = _exact(members[0]) if len(members) == 1 and route.status not in BODILESS else _Never
-    return Answers(route.name, route.status, json, pieces_for(item, encode))
+    return Answers(route.name, route.status, json, pieces_for(item))
 
 
 def _awaited(returns: Any) -> Any:

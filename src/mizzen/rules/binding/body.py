@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from mizzen.words.errors import BadRequest, Fault, UnsupportedMedia
-from mizzen.words.faults import find_faults, own_faults, validate, validates_itself
+from mizzen.words.faults import find_faults, own_faults
+from mizzen.words.json import reader, validates_itself
 from mizzen.words.message import Request
 
 from .inputs import Arguments, Reader
@@ -61,7 +62,7 @@ def _check_type(value: bytes) -> None:
 
 
 def _msgspec(name: str, into: Any) -> _Decode:
-    decode = msgspec.json.Decoder(into, dec_hook=validate).decode
+    decode = reader(into)
 
     def read(body: bytes, arguments: Arguments) -> list[Fault] | None:
         try:
@@ -76,7 +77,7 @@ def _msgspec(name: str, into: Any) -> _Decode:
 
 
 def _pydantic(name: str, into: Any) -> _Decode:
-    decode = getattr(into, "model_validate_json", None) or into.__pydantic_validator__.validate_json
+    decode = reader(into)
 
     def read(body: bytes, arguments: Arguments) -> list[Fault] | None:
         try:

@@ -11,9 +11,10 @@ from typing import Any
 from mizzen.words.context import Context, current
 from mizzen.words.errors import Fault
 from mizzen.words.handler import Handler
+from mizzen.words.json import encode
 from mizzen.words.message import Request, Response
 
-from .answers import JSON, Answers, encode
+from .answers import JSON, Answers
 from .body import read_bytes, read_json
 from .inputs import Arguments, Reader, invalid, read_inputs, read_path
 from .parameter import Bound, Parameter

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import inspect
 
-from mizzen.words.faults import validates_itself
+from mizzen.words.json import validates_itself
 
 
 class Kind(Enum):

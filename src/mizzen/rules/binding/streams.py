@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
-from .parameter import REQUIRED
+from mizzen.words.json import write as write_json
 
-Encode = Callable[[Any], bytes]
+from .parameter import REQUIRED
 
 
 class Pieces(NamedTuple):
     """How the items of a stream become bytes, and what those are."""
 
     content_type: tuple[bytes, bytes]
-    write: Encode
+    write: Callable[[Any], bytes]
 
     def of(self, items: Any) -> Stream:
         """The body that ``items`` make, none of them taken yet."""
@@ -41,7 +41,7 @@ class Stream:
 
     __slots__ = ("_first", "_items", "_next", "_write")
 
-    def __init__(self, items: Any, write: Encode, first: tuple[bytes, ...]) -> None:
+    def __init__(self, items: Any, write: Callable[[Any], bytes], first: tuple[bytes, ...]) -> None:
         self._items = items
         self._next = aiter(items).__anext__
         self._write = write
@@ -63,7 +63,7 @@ class Stream:
             await close()
 
 
-def pieces_for(item: Any, encode: Encode) -> Pieces:
+def pieces_for(item: Any) -> Pieces:
     """How items of an annotated type are written: bytes, text, or one JSON document per line."""
     if item is bytes:
         return Pieces((b"content-type", b"application/octet-stream"), _as_bytes)
@@ -73,8 +73,7 @@ def pieces_for(item: Any, encode: Encode) -> Pieces:
         return Pieces((b"content-type", b"application/octet-stream"), _as_bytes)
 
     def line(value: Any) -> bytes:
-        dump = getattr(value, "model_dump_json", None)
-        return (encode(value) if dump is None else dump(by_alias=True).encode()) + b"\n"
+        return write_json(value) + b"\n"
 
     return Pieces((b"content-type", b"application/x-ndjson"), line)
 

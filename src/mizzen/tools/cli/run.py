@@ -9,7 +9,6 @@ from .where import environment, open_system
 
 def run(service: str, *, folder: str | None, host: str | None, port: int | None, stop_with_parent: bool = False) -> int:
     """Run one service until it is told to stop; ``host`` and ``port`` override its configuration."""
-    leave_when_told()
     if stop_with_parent:
         from mizzen.tools.dev.lifeline import stop_when_stdin_ends
 
@@ -17,6 +16,7 @@ def run(service: str, *, folder: str | None, host: str | None, port: int | None,
     environ = environment()
     system = open_system(folder, environ)
     system.service(service)
+    leave_when_told()
 
     from mizzen.assembly.process import run_process
     from mizzen.tools.ship.version import version_of
@@ -24,8 +24,9 @@ def run(service: str, *, folder: str | None, host: str | None, port: int | None,
     version = version_of(system.folder).text
 
     async def serve() -> int:
-        code = await run_process(system, service, environ=environ, version=version, host=host, port=port)
-        leave_within()
-        return code
+        try:
+            return await run_process(system, service, environ=environ, version=version, host=host, port=port)
+        finally:
+            leave_within()
 
     return run_loop(serve)

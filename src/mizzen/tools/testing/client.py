@@ -19,12 +19,19 @@ from mizzen.assembly.target import encode_query
 from mizzen.edges.http import Pool, PoolLimits
 from mizzen.edges.resolvers import StaticResolver
 from mizzen.rules.config import ClientConfig, ServiceConfig
+from mizzen.words.clock import format_duration
+from mizzen.words.errors import StartError
+from mizzen.words.json import write
 from mizzen.words.message import Headers, Request, Response
 
 from .memory import MemoryNetwork
 
 PORT = 80
 """The port every service has in memory, where each has a host of its own."""
+
+
+START_LIMIT = 30.0
+"""Seconds until a start that waits for what is not there fails: a service waits for ever, a test has to end."""
 
 
 class RequestOptions(TypedDict, total=False):
@@ -60,7 +67,7 @@ class TestClient:
         """Send one request and read its whole answer; ``json`` is encoded, ``body`` is sent as it is."""
         fields = Headers(headers or {})
         if json is not msgspec.UNSET:
-            body = msgspec.json.encode(json)
+            body = write(json)
             if "content-type" not in fields:
                 fields.add("content-type", "application/json")
         path, _, inline = path.partition("?")
@@ -105,7 +112,7 @@ async def client(
     """Run ``service`` in memory and give a client for it.
 
     ``overrides`` replace provided things by type, unopened and unchecked. ``peers`` run other services beside it, which
-    may call each other; a call to a peer that is not there raises ``NoInstances``.
+    may call each other; a call to a peer that is not there raises ``NoInstances``. ``StartError`` for what does not start.
     """
     network = network or MemoryNetwork()
     async with AsyncExitStack() as stack:
@@ -156,10 +163,22 @@ async def _listening(
     server = running.server()
     listener = await network.listen(host, PORT, server.protocol)
     try:
-        await running.start()
+        await _started(running)
         running.enter(State.SERVING)
         yield running
     finally:
         listener.close()
         await server.drain(0)
         await running.close()
+
+
+async def _started(running: Running) -> None:
+    try:
+        async with asyncio.timeout(START_LIMIT):
+            await running.start()
+    except TimeoutError:
+        waits = ", ".join(running.waiting()) or "nothing"
+        raise StartError(
+            f"{running.service.name} did not start within {format_duration(START_LIMIT)}: it waits for {waits}",
+            fix="start what it needs, or override it: testing.client(service, {SomeType: fake})",
+        ) from None
