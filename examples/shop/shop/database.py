@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Executable, MetaData, event, make_url, text
@@ -114,7 +114,9 @@ def _is_outage(error: Exception) -> bool:
 def _write_ahead(connection: Any, _record: Any) -> None:
     """Readers do not wait for a writer, nor a writer for readers."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # The mode belongs to the file and stays: who cannot have the lock for it meets somebody who is setting it.
+    with suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 
