@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,9 +37,10 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 class Demo:
-    """`mizzen dev examples/shop` in a terminal of its own, on free ports and databases of this test."""
+    """`mizzen dev` on a copy of examples/shop, whose code nobody edits meanwhile, in a terminal and on ports of its own."""
 
     def __init__(self, folder: Path) -> None:
+        shutil.copytree(SHOP, folder / "shop", ignore=shutil.ignore_patterns("*.db*", "__pycache__", ".pytest_cache"))
         self.ports = {name: free_port() for name in ("user", "order", "registry")}
         environ = {
             **os.environ,
@@ -49,12 +51,11 @@ class Demo:
         }
         for name in ("user", "order"):
             environ[f"MIZZEN__SERVICES__{name.upper()}__PORT"] = str(self.ports[name])
-            environ[f"MIZZEN__SERVICES__{name.upper()}__SETTINGS__DATABASE_URL"] = f"sqlite:///{folder}/{name}.db"
         self._shown = bytearray()
         self._master, terminal = pty.openpty()
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", IN_TERMINAL, "-m", "mizzen", "dev", str(SHOP)],
+                [sys.executable, "-c", IN_TERMINAL, "-m", "mizzen", "dev", "shop"],
                 stdin=terminal,
                 stdout=terminal,
                 stderr=terminal,
@@ -201,7 +202,7 @@ def test_a_service_that_is_killed_comes_back(demo: Demo) -> None:
     demo.shows("user is ready", times=2)
     assert until(lambda: demo.ask("order", "/orders/1").json().get("user"), "the order shows its user", 60)["name"] == name
     assert demo.pid("user") != before
-    assert demo.pid("order") == order
+    assert demo.pid("order") == order, demo.shown
 
 
 def test_a_killed_supervisor_leaves_no_child(demo: Demo) -> None:
