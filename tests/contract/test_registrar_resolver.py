@@ -184,7 +184,7 @@ async def _ready(agent: Agent) -> None:
     end = time.monotonic() + 3 * PATIENCE
     while time.monotonic() < end:
         with contextlib.suppress(ConnectFailed, OSError, IndexError):
-            if b"serfHealth" in (await agent.get("/v1/health/state/passing")).body:  # type: ignore[operator]
+            if b"serfHealth" in (await agent.get("/v1/health/state/passing")).body:  # type: ignore[operator]  # whole
                 return
         await asyncio.sleep(0.1)
     raise TimeoutError("the consul agent did not come up")

@@ -115,6 +115,16 @@ def test_defaults_agree_with_the_rules() -> None:
     assert LimitsConfig().in_flight == limit.IN_FLIGHT
 
 
+def test_defaults_agree_with_the_server() -> None:
+    """The limits that the server has as well are the same numbers there."""
+    from mizzen.edges.http import Limits
+
+    ours, its = msgspec.structs.asdict(LimitsConfig()), msgspec.structs.asdict(Limits())
+    both = ours.keys() & its.keys()
+    assert both == its.keys() - {"discard"}
+    assert {name: ours[name] for name in both} == {name: its[name] for name in both}
+
+
 def test_a_system() -> None:
     """A file gives the system its name, its folder and its services in their order."""
     system = read()

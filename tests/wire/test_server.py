@@ -10,21 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from loops import LOOPS
 
 from mizzen.edges.http import Limits, Server
 from mizzen.words.errors import Answer
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
-
-try:
-    import uvloop
-
-    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-        "asyncio": asyncio.new_event_loop,
-        "uvloop": uvloop.new_event_loop,
-    }
-except ImportError:
-    LOOPS = {"asyncio": asyncio.new_event_loop}
 
 pytestmark = pytest.mark.wire
 

@@ -12,20 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from loops import LOOPS
 
 from mizzen.edges.http import Limits, Pool, PoolLimits, Server, connect
 from mizzen.words.errors import ConnectFailed, ConnectionLost
 from mizzen.words.message import Headers, Request, Response
-
-try:
-    import uvloop
-
-    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-        "asyncio": asyncio.new_event_loop,
-        "uvloop": uvloop.new_event_loop,
-    }
-except ImportError:
-    LOOPS = {"asyncio": asyncio.new_event_loop}
 
 pytestmark = pytest.mark.wire
 

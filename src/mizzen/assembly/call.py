@@ -64,7 +64,6 @@ async def call_once(
         clock=monotonic,
         random=random.random,
     )
-    client.line = peer
     peer.explain = explain
     peer.start()
     try:

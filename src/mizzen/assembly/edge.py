@@ -12,7 +12,7 @@ from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
 from mizzen.words.alarm import Alarm, Finder
 from mizzen.words.clock import Clock
-from mizzen.words.context import Context, enter, receive
+from mizzen.words.context import TRACE_ID, Context, enter, receive
 from mizzen.words.errors import Answer, NotFound
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
@@ -26,7 +26,7 @@ GRACE = 0.005
 """Seconds that the handler's timer lets pass after the deadline, so that a call that runs into the same deadline
 is settled by its own timer first and counted for what it is."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_OURS = frozenset({REJECTED.encode(), b"x-trace-id", b"date", b"connection", b"keep-alive", b"transfer-encoding"})
+_OURS = frozenset({REJECTED.encode(), TRACE_ID, b"date", b"connection", b"keep-alive", b"transfer-encoding"})
 """Fields that only the server itself says: a handler may hand on the whole answer of a peer, or raise one with its
 headers, and a caller that reads ``x-rejected`` sends its request again."""
 
@@ -114,7 +114,7 @@ class Edge:
         finally:
             if timer is not None:
                 timer.cancel()
-        response.headers.raw.append((b"x-trace-id", context.trace_id.encode()))
+        response.headers.raw.append((TRACE_ID, context.trace_id.encode()))
         return response
 
     def refuse(self, status: int, detail: str, request: Request | None) -> Response:
@@ -127,7 +127,7 @@ class Edge:
             response = rejection("shed", detail, context.trace_id)
         else:
             response = refusal(status, detail, context.trace_id)
-        response.headers.raw.append((b"x-trace-id", context.trace_id.encode()))
+        response.headers.raw.append((TRACE_ID, context.trace_id.encode()))
         return response
 
     def sent(self, request: Request, response: Response | None, sent: int) -> None:

@@ -18,7 +18,7 @@ from mizzen.rules.discovery import Back, Changed, EndpointStore, Held, Instance,
 from mizzen.rules.retry import Budget, retry
 from mizzen.rules.timeouts import attempt, deadline
 from mizzen.words.clock import Clock, Random, format_duration
-from mizzen.words.context import Context, current, send
+from mizzen.words.context import Context, current, send, timeout_field
 from mizzen.words.errors import CallError, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
 from mizzen.words.message import Call, Request, Response
@@ -86,7 +86,8 @@ class Peer:
             on_eject=self._ejected,
             on_readmit=self._readmitted,
         )
-        self.store = EndpointStore(self.name, clock=clock, on_change=self._changed, on_event=self._told)
+        self.store = EndpointStore(self.name, clock=clock, on_change=self.balancer.update, on_event=self._told)
+        self.store.on_first(self._known.set)
         self.stack = Stack(
             CLIENT_ORDER,
             [
@@ -170,7 +171,7 @@ class Peer:
             raise TypeError("a request reaches a connection pool through the pick alone")
         # The edge put the timeout header last, so that each attempt can say what it is given.
         left = call.allowance(self.clock())
-        request.headers.raw[-1] = (b"x-request-timeout-ms", b"%d" % max(1, int(left * 1000)))
+        request.headers.raw[-1] = timeout_field(left)
         answer: Awaitable[Response] = call.endpoint.send(request)
         return answer
 
@@ -244,10 +245,6 @@ class Peer:
             clock=self.clock,
             peer=self.name,
         )
-
-    def _changed(self, instances: tuple[Instance, ...]) -> None:
-        self.balancer.update(instances)
-        self._known.set()
 
     def _missing(self) -> str:
         age = self.store.age(self.clock())

@@ -17,8 +17,6 @@ from .answering import refusal
 from .identity import is_loopback
 from .network import Listener, Network, SocketNetwork
 
-PORT = 8599
-"""Not Consul's own 8500: a real agent on this machine must not be shadowed."""
 PROBE_TIMEOUT = 2.0
 """Seconds for the answer to an HTTP check; Consul's default is 10, which is too long to be useful on loopback."""
 

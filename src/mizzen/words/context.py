@@ -9,16 +9,16 @@ from contextvars import ContextVar
 from .clock import Clock, monotonic
 from .message import Headers
 
-TRACEPARENT = "traceparent"
-TRACESTATE = "tracestate"
-TIMEOUT = "x-request-timeout-ms"
-TIMEOUT_ENVOY = "x-envoy-expected-rq-timeout-ms"
-TRACE_ID = "x-trace-id"
+TRACEPARENT = b"traceparent"
+TRACESTATE = b"tracestate"
+TIMEOUT = b"x-request-timeout-ms"
+TIMEOUT_ENVOY = b"x-envoy-expected-rq-timeout-ms"
+TRACE_ID = b"x-trace-id"
 
 LONGEST_TIMEOUT = 86_400.0
 """Seconds; a caller's claim beyond a day is cut to it, so that a huge number cannot overflow a timer."""
 
-_CARRIED = frozenset({b"traceparent", b"tracestate", b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms"})
+_CARRIED = frozenset({TRACEPARENT, TRACESTATE, TIMEOUT, TIMEOUT_ENVOY})
 
 # https://www.w3.org/TR/trace-context/#traceparent-header: version ff, all-zero ids and more fields in version 00 are invalid
 _TRACEPARENT = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
@@ -90,11 +90,11 @@ def receive(headers: Headers, *, clock: Clock = monotonic, now: float | None = N
     """The context that a caller's headers carry; whatever is absent or malformed is made anew."""
     parent = timeout = state = baggage = None
     for name, value in headers.raw:  # one pass: this is on the path of every request
-        if name == b"traceparent":
+        if name == TRACEPARENT:
             parent = value
-        elif name == b"x-request-timeout-ms" or (name == b"x-envoy-expected-rq-timeout-ms" and timeout is None):
+        elif name == TIMEOUT or (name == TIMEOUT_ENVOY and timeout is None):
             timeout = value
-        elif name == b"tracestate":
+        elif name == TRACESTATE:
             state = value if state is None else state + b"," + value
         elif name == b"baggage":
             baggage = value
@@ -122,9 +122,14 @@ def send(context: Context, headers: Headers, *, left: float) -> None:
     raw = headers.raw
     if raw:  # such as all the headers of a request that is handed on
         raw[:] = [field for field in raw if field[0] not in _CARRIED and not (context.baggage and field[0] == b"baggage")]
-    raw.append((b"traceparent", f"00-{context.trace_id}-{context.span_id}-{context.flags}".encode()))
+    raw.append((TRACEPARENT, f"00-{context.trace_id}-{context.span_id}-{context.flags}".encode()))
     if context.tracestate:
-        raw.append((b"tracestate", context.tracestate.encode("latin-1")))
+        raw.append((TRACESTATE, context.tracestate.encode("latin-1")))
     if context.baggage:
         raw.append((b"baggage", context.baggage.encode("latin-1")))
-    raw.append((b"x-request-timeout-ms", b"%d" % max(1, int(left * 1000))))
+    raw.append(timeout_field(left))
+
+
+def timeout_field(left: float) -> tuple[bytes, bytes]:
+    """The field that gives a peer ``left`` seconds; never 0, which would say that nobody waits."""
+    return TIMEOUT, b"%d" % max(1, int(left * 1000))

@@ -63,7 +63,7 @@ def target(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function or method that runs when ``function`` is called, which may be a partial or an object."""
     while isinstance(function, functools.partial):
         function = function.func
-    return function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
+    return function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]  # only what is callable gets here
 
 
 def _hints(written: Signature) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run_full(name: str, arguments: list[str]) -> int:
     try:
-        import rich  # noqa: F401
-        import typer  # noqa: F401
+        import rich  # noqa: F401  # only whether it is there
+        import typer  # noqa: F401  # the same
     except ImportError as error:
         raise StartError(
             f"mizzen {name} needs {error.name}, which is not installed",

@@ -28,7 +28,7 @@ def is_source(path: Path, folder: Path) -> bool:
 def can_watch() -> bool:
     """Whether watchfiles is there."""
     try:
-        import watchfiles  # noqa: F401
+        import watchfiles  # noqa: F401  # only whether it is there
     except ImportError:
         return False
     return True
