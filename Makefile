@@ -7,19 +7,22 @@ VENV_BENCH ?= .venv-bench
 TESTS ?=
 # Two workers: enough to overlap waiting, few enough for timing tests on a small machine.
 WORKERS ?= 2
+# Inputs that `make fuzz` tries, and the seconds after which it stops.
+FUZZ_INPUTS ?= 1000000
+FUZZ_SECONDS ?= 900
 # Set on the command line to choose an interpreter; otherwise scripts/venv.sh finds one.
 export PYTHON
 
 BIN = $(VENV)/bin
 CODE = src tests examples bench
 
-.PHONY: help demo test check bench docs lock clean run-venv dev-venv
+.PHONY: help demo test check bench fuzz docs lock clean run-venv dev-venv
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo 'make DOOR, one of:'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 12
-	@echo 'options: PYTHON=python3.12  VENV=.venv-3.12  TESTS="tests/unit -k breaker"  WORKERS=4  BENCH_ROUNDS=3'
+	@echo 'options: PYTHON=python3.12  VENV=.venv-3.12  TESTS="tests/unit -k breaker"  WORKERS=4  BENCH_ROUNDS=3  FUZZ_INPUTS=100000'
 
 demo: run-venv ## the example system (user and order) with one command; Ctrl-C ends it
 	@echo ''
@@ -39,6 +42,9 @@ check: dev-venv ## format, lint, types, architecture
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy --strict src
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+
+fuzz: dev-venv ## a million mutilated requests and answers, judged by RFC 9112 and h11 (about 8 minutes)
+	$(BIN)/python tests/fuzz/run.py --inputs $(FUZZ_INPUTS) --seconds $(FUZZ_SECONDS)
 
 docs: dev-venv ## run every code block of README.md and docs/
 	$(BIN)/python -m pytest -q tests/docs

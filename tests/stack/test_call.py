@@ -1190,6 +1190,6 @@ def test_the_played_peer_is_a_peer() -> None:
             [played] = site.played
             assert isinstance(played, Played)
             assert played.timeouts == [1000, 1000, 1000]
-            assert repr(site.peer.stack) == "<Stack edge > deadline > breaker > retry > pick > attempt>"
+            assert repr(site.peer.stack) == "<Stack edge > breaker > retry > attempt>"
 
     run(main())

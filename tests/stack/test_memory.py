@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mizzen.edges.http import Limits, Pool, PoolLimits, Server
+from mizzen.edges.http.protocol import AT_ONCE
 from mizzen.tools.testing.memory import MemoryListener, MemoryNetwork
 from mizzen.tools.testing.virtual import DeadLock, run
 from mizzen.words.errors import ConnectFailed, ConnectionLost
@@ -710,3 +711,74 @@ def test_waiting_for_nothing_is_found() -> None:
 
     with pytest.raises(DeadLock, match="nothing is ready"):
         run(main())
+
+
+@virtual
+async def test_an_answer_at_once_keeps_its_connection_for_the_whole_time() -> None:
+    """The keep-alive time counts from it as from any other answer, and not from the connection's beginning."""
+    limits = Limits(header_read=10, keep_alive=75)
+    async with serving(hello, limits=limits, at_once=lambda request: Response(200, b"at once")) as site:
+        caller = await site.dial()
+        begun = caller.loop.time()
+        await asyncio.sleep(9)
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await caller.ended
+        assert caller.loop.time() - begun == pytest.approx(9 + 75)
+        assert caller.got.endswith(b"at once")
+
+
+@virtual
+async def test_answers_at_once_and_others_go_out_in_order() -> None:
+    """One read of many requests: those that need a task, and those that do not, are answered as they came."""
+
+    def at_once(request: Request) -> Response | None:
+        return None if request.path == "/task" else Response(200, request.path.encode())
+
+    async with serving(slow(1), at_once=at_once) as site:
+        caller = await site.dial()
+        paths = ["/1", "/2", "/task", "/3", "/4", "/5", "/6", "/7", "/task", "/8"]
+        caller.transport.write(b"".join(b"GET %b HTTP/1.1\r\nHost: user\r\n\r\n" % path.encode() for path in paths))
+        await asyncio.sleep(10)
+        answers = [part.partition(b"\r\n\r\n")[2] for part in caller.got.split(b"HTTP/1.1 200 OK\r\n")[1:]]
+        assert len(answers) == len(paths)
+        assert [answers[index] for index in (0, 1, 2)] == [b"/1", b"/2", b"slow"]
+        assert [status for _, status, _ in site.sent] == [200] * len(paths)
+        assert [path for path, _, _ in site.sent] == paths
+
+
+@virtual
+async def test_a_read_full_of_requests_answered_at_once_gives_others_their_turn() -> None:
+    """Only a few are answered without a task: the rest waits for the loop, where others are served in between."""
+    order: list[str] = []
+
+    def at_once(request: Request) -> Response | None:
+        order.append(request.path)
+        return Response(200)
+
+    async def handler(request: Request) -> Response:
+        order.append(request.path)
+        return Response(200)
+
+    async with serving(handler, at_once=at_once) as site:
+        many, other = await site.dial(), await site.dial()
+        many.transport.write(b"GET /many HTTP/1.1\r\nHost: user\r\n\r\n" * 100)
+        other.transport.write(b"GET /other HTTP/1.1\r\nHost: user\r\n\r\n")
+        await settle()
+        await asyncio.sleep(1)
+        assert order.count("/many") == 100
+        assert order.index("/other") <= AT_ONCE
+
+
+@virtual
+async def test_an_answer_at_once_that_streams_is_streamed_by_a_task() -> None:
+    """What is not whole goes out at the caller's pace, as from any handler."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(3):
+            await asyncio.sleep(1)
+            yield b"%d" % number
+
+    async with serving(hello, at_once=lambda request: Response(200, pieces())) as site:
+        begun = asyncio.get_running_loop().time()
+        assert (await site.get()).body == b"012"
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(3)

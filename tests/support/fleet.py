@@ -178,8 +178,10 @@ class Fleet:
         port: int,
         settings: Mapping[str, str] | None = None,
         stdout: int | None = None,
+        module: str = "mizzen",
+        cwd: Path | None = None,
     ) -> Process:
-        """Start ``mizzen`` with these arguments."""
+        """Start ``mizzen``, or another module, with these arguments."""
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         for service in ("USER", "ORDER"):
             env[f"MIZZEN__SERVICES__{service}__STOP__LINGER"] = "300ms"
@@ -187,9 +189,8 @@ class Fleet:
         if self.registry is not None:
             env["MIZZEN__DISCOVERY__URL"] = f"consul://127.0.0.1:{self.registry.port}"
         env.update(settings or {})
-        process = Process(
-            name, ["-m", "mizzen", *arguments], env=env, cwd=self.folder, port=port, folder=self.folder, stdout=stdout
-        )
+        command = ["-m", module, *arguments]
+        process = Process(name, command, env=env, cwd=cwd or self.folder, port=port, folder=self.folder, stdout=stdout)
         self.processes.append(process)
         return process
 

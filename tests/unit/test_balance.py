@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -20,11 +19,10 @@ from mizzen.rules.balance import (
     LEAST,
     Balancer,
     Endpoint,
-    picking,
 )
 from mizzen.words.errors import NoInstances
 from mizzen.words.message import Call, Request, Response
-from mizzen.words.outcome import CANCELLED, NO_INSTANCES, OK, REFUSED, Outcome, Verdict
+from mizzen.words.outcome import Verdict
 
 SUCCESS, FAILURE, NEUTRAL = Verdict.SUCCESS, Verdict.FAILURE, Verdict.NEUTRAL
 PENALISED, LEAVING = Verdict.PENALISED, Verdict.LEAVING
@@ -78,7 +76,7 @@ class Scene:
         return next(endpoint for endpoint in self.balancer.endpoints if endpoint.id == id)
 
     def pick(self, *, idempotent: bool = True, tried: tuple[str, ...] = ()) -> Endpoint:
-        return self.balancer.pick(request(idempotent=idempotent, tried=tried))
+        return self.balancer.pick(request(idempotent=idempotent, tried=tried), self.now)
 
     def call(self, verdicts: dict[str, Verdict] | None = None, seconds: float = 0.001, **how: Any) -> str:
         """One attempt, which comes to ``verdicts`` by the instance it got, success otherwise."""
@@ -732,90 +730,3 @@ TestAnyHistory.settings = settings(max_examples=60, stateful_step_count=40, dead
 
 
 # -- the layer
-
-
-class Attempt:
-    """The next handler: sets the outcome as the attempt layer does."""
-
-    def __init__(self, outcome: Outcome | None = OK, error: Exception | None = None) -> None:
-        self.outcome, self.error = outcome, error
-
-    async def __call__(self, request: Request) -> Response:
-        assert request.call is not None
-        request.call.outcome = self.outcome
-        if self.error is not None:
-            raise self.error
-        response: Response = await request.call.endpoint.send(request)
-        return response
-
-
-def send(scene: Scene, following: Any, made: Request) -> Response:
-    async def main() -> Response:
-        return await picking(scene.balancer, clock=lambda: scene.now)(following)(made)
-
-    return asyncio.run(main())
-
-
-def test_the_layer_gives_an_attempt_its_endpoint() -> None:
-    """The call knows the endpoint and remembers whom it tried; afterwards nothing is in flight."""
-    scene = Scene("a")
-    made = request()
-    assert send(scene, Attempt(), made).status == 200
-    assert made.call is not None
-    assert made.call.endpoint is scene["a"]
-    assert made.call.tried == ["a"]
-    assert scene["a"].in_flight == 0
-
-
-def test_the_layer_judges_by_the_attempts_outcome() -> None:
-    """Five attempts refused, and the endpoint is out."""
-    scene = Scene("a", "b")
-    for _ in range(5):
-        with pytest.raises(OSError, match="refused"):
-            send(scene, Attempt(REFUSED, OSError("refused")), request(tried=("b",)))
-    assert state(scene["a"]) == "ejected"
-
-
-@pytest.mark.parametrize("outcome", [None, CANCELLED])
-def test_an_attempt_without_a_word_is_neutral(outcome: Outcome | None) -> None:
-    """Neither blamed nor left in flight."""
-    scene = Scene("a", "b")
-    for _ in range(10):
-        with pytest.raises(ZeroDivisionError):
-            send(scene, Attempt(outcome, ZeroDivisionError()), request(tried=("b",)))
-    assert (scene["a"].failures, scene["a"].in_flight, state(scene["a"])) == (0, 0, "ready")
-
-
-def test_the_layer_says_that_there_are_no_instances() -> None:
-    """An outcome of its own, never sent again."""
-    made = request()
-    with pytest.raises(NoInstances) as caught:
-        send(Scene(), Attempt(), made)
-    assert made.call is not None
-    assert made.call.outcome is caught.value.outcome is NO_INSTANCES
-
-
-def test_a_cancelled_trial_is_not_lost() -> None:
-    """Whatever becomes of the task, the endpoint can be tried again."""
-    scene = Scene("a", "b")
-    endpoint = ejected(scene)
-
-    async def hang(_: Request) -> Response:
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
-
-    async def main() -> None:
-        layer = picking(scene.balancer, clock=lambda: scene.now)(hang)
-
-        async def work() -> None:
-            await layer(request())
-
-        task = asyncio.create_task(work())
-        await asyncio.sleep(0)
-        assert state(endpoint) == "trial"
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(main())
-    assert (state(endpoint), endpoint.in_flight) == ("ejected", 0)
-    assert scene.call() == "a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import decimal
 import enum
 import uuid
 from collections.abc import Callable
@@ -109,6 +110,12 @@ def test_text_becomes_what_the_annotation_says(annotation: Any, text: str, value
         (uuid.UUID, "x", "expected a UUID"),
         (Colour, "green", "expected one of 'red', 'blue'"),
         (Annotated[int, msgspec.Meta(ge=1)], "0", "expected int >= 1"),
+        (int, "9" * 5000, "number out of range"),
+        (float, "1e999", "number out of range"),
+        (float, "nan", "expected a finite number"),
+        (float | None, "-Infinity", "expected a finite number"),
+        (Annotated[float, msgspec.Meta(ge=0)], "inf", "expected a finite number"),
+        (decimal.Decimal, "NaN", "expected a finite number"),
     ],
 )
 def test_text_that_is_something_else_is_named_with_its_place(annotation: Any, text: str, reason: str) -> None:
@@ -117,6 +124,12 @@ def test_text_that_is_something_else_is_named_with_its_place(annotation: Any, te
     assert faults(lambda: take(annotation, query=f"value={quote_plus(text)}")) == {"query.value": reason}
     marked = Annotated[annotation, Header("x-value")]
     assert faults(lambda: take(marked, headers=Headers({"x-value": text}))) == {"header.x-value": reason}
+
+
+def test_numbers_without_end() -> None:
+    """Among several values the one without end is found; a default may be without end, since no caller said it."""
+    assert faults(lambda: take(list[float], query="value=1&value=inf")) == {"query.value": "expected a finite number"}
+    assert take(float, default=float("inf")) == float("inf")
 
 
 def test_several_path_parameters_reach_the_function_by_name() -> None:
@@ -158,7 +171,7 @@ def test_what_is_absent_and_has_no_default_is_missing() -> None:
 
 
 def test_a_list_takes_every_value_of_its_name() -> None:
-    """A list takes every value of its name in order; other collections do likewise."""
+    """A list takes every value of its name in order; other collections do likewise; joined header fields are parted."""
     assert take(list[int], query="value=2&x=9&value=1") == [2, 1]
     assert take(set[str], query="value=a&value=a") == {"a"}
     assert take(tuple[str, ...], query="value=a") == ("a",)
@@ -166,6 +179,8 @@ def test_a_list_takes_every_value_of_its_name() -> None:
     assert faults(lambda: take(list[int], query="value=1&value=x")) == {"query.value[1]": "expected int"}
     headers = Headers([("x-value", "a"), ("x-value", "b")])
     assert take(Annotated[list[str], Header("X-Value")], headers=headers) == ["a", "b"]
+    joined = Headers([("x-value", "1,2"), ("x-value", " 3 , ")])
+    assert take(Annotated[list[int], Header("X-Value")], headers=joined) == [1, 2, 3]
 
 
 def test_one_value_given_twice_is_refused() -> None:

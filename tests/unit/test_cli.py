@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mizzen.tools.cli import main
 from mizzen.tools.cli.commands import COMMANDS, overview
-from mizzen.tools.cli.lean import parser_of
+from mizzen.tools.cli.lean import ARGUMENTS, parser_of, read_plain
 from mizzen.tools.cli.loop import run as run_loop
+from mizzen.tools.cli.say import Usage
 from mizzen.tools.cli.where import find, open_system
 from mizzen.words.errors import ConfigError
 
@@ -52,6 +55,7 @@ def test_the_overview_is_pinned(capsys: pytest.CaptureFixture[str]) -> None:
         "  stack SERVICE [PEER]      how it answers and how it calls, layer by layer, with the reasons\n"
         "  config SERVICE            every setting with its value and where that came from\n"
         "  call SERVICE METHOD PATH  one call through the whole client, explained with --explain\n"
+        "  contract openapi SERVICE  its OpenAPI 3.1 document, from routes, signatures and raises=\n"
         "  health [URL]              ask a service for its health: exit 0 when it is well, 1 when not\n"
         "  registry                  the embedded registry on its own, for development\n"
         "  version [SERVICE]         the version of a service, and of Mizzen\n"
@@ -70,7 +74,7 @@ def test_no_command_is_a_question(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "usage"),
     [
-        ("run", "usage: mizzen run [-h] [--port N] [--host H] [--dir DIR] SERVICE"),
+        ("run", "usage: mizzen run [-h] [--port N] [--host H] [--workers N] [--dir DIR] SERVICE"),
         ("health", "usage: mizzen health [-h] [--service SERVICE] [--dir DIR] [URL]"),
         ("registry", "usage: mizzen registry [-h] [--host H] [--port N] [--token-file FILE] [--dir DIR]"),
         ("version", "usage: mizzen version [-h] [--dir DIR] [SERVICE]"),
@@ -90,6 +94,7 @@ def test_the_usage_of_lean_commands(name: str, usage: str, monkeypatch: pytest.M
         ("stack", {"--help", "--dir"}),
         ("config", {"--help", "--dir"}),
         ("call", {"--help", "--dir", "--data", "--header", "--explain", "--timeout", "--url"}),
+        ("contract openapi", {"--help", "--dir", "--output"}),
     ],
 )
 def test_the_options_of_full_commands(
@@ -97,16 +102,16 @@ def test_the_options_of_full_commands(
 ) -> None:
     """Each command for people has exactly these options, and its help begins with the overview's words."""
     monkeypatch.setenv("COLUMNS", "200")
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert set(re.findall(r"(?<![\w-])--[a-z-]+", text.partition("Options")[2])) == options
-    assert next(command.about for command in COMMANDS if command.name == name) in text
+    assert next(command.about for command in COMMANDS if command.name == name.split()[0]) in text
 
 
 WRONG = {
     "rnu": """
 error: mizzen has no command 'rnu'
-  it has dev, run, routes, stack, config, call, health, registry, version
+  it has dev, run, routes, stack, config, call, contract, health, registry, version
   fix: mizzen run
 """,
     "--loud": """
@@ -115,12 +120,20 @@ error: mizzen has no option --loud
 """,
     "run": """
 error: mizzen run: the following arguments are required: SERVICE
-  mizzen run [-h] [--port N] [--host H] [--dir DIR] SERVICE
+  mizzen run [-h] [--port N] [--host H] [--workers N] [--dir DIR] SERVICE
   fix: mizzen run --help
 """,
     "routes": """
 error: mizzen routes: missing argument 'SERVICE'
   fix: mizzen routes --help
+""",
+    "contract": """
+error: mizzen contract: missing command
+  fix: mizzen contract --help
+""",
+    "contract openapi": """
+error: mizzen contract openapi: missing argument 'SERVICE'
+  fix: mizzen contract openapi --help
 """,
     "health ftp://x": """
 error: mizzen health: 'ftp://x' is no URL of a service
@@ -248,3 +261,43 @@ def test_the_loop() -> None:
         return type(asyncio.get_running_loop()).__module__
 
     assert run_loop(name).startswith("uvloop" if "uvloop" in sys.modules else "asyncio")
+
+
+WORDS = st.sampled_from(
+    ["order", "user", "", "-", "--", "--port", "--port=1", "--port=", "--host", "--host=h", "--dir", "--dir=", "8101", "70000",
+     "x", "--stop-with-parent", "--stop-with-parent=1", "--service", "--token-file", "-h", "--loud", "-1", "0.0.0.0", "--dir=a=b"]
+)  # fmt: skip
+
+
+@given(st.sampled_from(sorted(ARGUMENTS)), st.lists(WORDS, max_size=6))
+def test_a_command_line_is_read_as_argparse_reads_it(name: str, words: list[str]) -> None:
+    """What is read without argparse is what argparse reads; where it finds a mistake or a question, it is asked."""
+    plain = read_plain(ARGUMENTS[name], words)
+    try:
+        explained = vars(parser_of(name).parse_args(words))
+    except (Usage, SystemExit):
+        explained = None
+    optional = any(not each.name.startswith("-") and not each.needed for each in ARGUMENTS[name])
+    if explained is None and optional:  # before Python 3.13 argparse does not find an optional word behind an option
+        return
+    assert plain is None or plain == explained
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "values"),
+    [
+        ("run", "order", {"service": "order"}),
+        ("run", "order --port 8101 --host 0.0.0.0", {"service": "order", "port": 8101, "host": "0.0.0.0"}),
+        ("run", "--dir=shop --stop-with-parent order", {"service": "order", "dir": "shop", "stop_with_parent": True}),
+        ("health", "", {}),
+        ("health", "--service order http://a", {"service": "order", "url": "http://a"}),
+        ("registry", "--token-file t", {"token_file": "t"}),
+        ("version", "order", {"service": "order"}),
+    ],
+)
+def test_the_usual_command_lines_need_no_argparse(name: str, words: str, values: dict[str, object]) -> None:
+    """What production types is read at once, everything else of it at its default."""
+    read = read_plain(ARGUMENTS[name], words.split())
+    assert read is not None
+    assert {key: value for key, value in read.items() if value not in (None, False)} == values
+    assert set(read) == {each.key for each in ARGUMENTS[name]}

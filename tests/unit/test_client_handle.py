@@ -51,7 +51,7 @@ class FakeLine:
     def clock(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def begin(self, *, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call:
+    def begin(self, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call:
         now = self.clock()
         call = Call(idempotent=idempotent, timeout=timeout, started=now, deadline=now + timeout, declared=declared)
         self.calls.append(call)

@@ -85,8 +85,10 @@ def test_defaults_are_pinned() -> None:
     }
     assert msgspec.structs.asdict(ClientConfig()) == {
         "url": None,
+        "tls": None,
         "timeout": 2.0,
         "retries": 2,
+        "max_answer": 16 * 1024 * 1024,
         "required": None,
         "breaker": BreakerConfig(),
     }
@@ -95,7 +97,10 @@ def test_defaults_are_pinned() -> None:
         "app",
         "host",
         "port",
+        "socket_mode",
+        "tls",
         "admin",
+        "workers",
         "settings",
         "clients",
         "limits",
@@ -178,7 +183,7 @@ def test_an_unknown_key() -> None:
     assert str(error(SHOP.replace("timeout", "timout"))) == (
         "a setting is wrong\n"
         "  mizzen.toml:17  services.order.clients.user.timout is not a setting; did you mean timeout? "
-        "allowed: breaker, required, retries, timeout, url\n"
+        "allowed: breaker, max_answer, required, retries, timeout, tls, url\n"
         "  fix: write timeout"
     )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mizzen.words.context import LONGEST_TIMEOUT, Context, current, enter, receive, send
+from mizzen.words.context import LONGEST_TIMEOUT, Context, carry, current, enter, receive, timeout_field
 from mizzen.words.message import Headers
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -126,12 +126,14 @@ def test_a_child_has_a_span_of_its_own_in_the_same_trace() -> None:
 
 
 def test_what_is_sent_is_what_the_next_one_receives() -> None:
-    """Across a hop, our span is the parent and the time left is the deadline."""
+    """Across a hop the trace goes on, under a span of the call's own, and the time left is the deadline."""
     context = Context(TRACE, tracestate="a=1", baggage="b=2", flags="00")
     headers = Headers()
-    send(context, headers, left=0.75)
+    carry(context, headers.raw)
+    headers.raw[-1] = timeout_field(0.75)
     received = receive(headers, clock=at(10.0))
-    assert (received.trace_id, received.parent_id, received.flags) == (TRACE, context.span_id, "00")
+    assert (received.trace_id, received.flags) == (TRACE, "00")
+    assert received.parent_id not in ("", context.span_id, context.parent_id)
     assert (received.tracestate, received.baggage) == ("a=1", "b=2")
     assert received.deadline == pytest.approx(10.75)
 
@@ -139,15 +141,24 @@ def test_what_is_sent_is_what_the_next_one_receives() -> None:
 def test_only_what_there_is_is_sent() -> None:
     """No empty headers go out."""
     headers = Headers()
-    send(Context(), headers, left=1.0)
+    carry(Context(), headers.raw)
     assert [name for name, _ in headers] == ["traceparent", "x-request-timeout-ms"]
 
 
 def test_a_rest_of_time_is_sent_as_one_millisecond() -> None:
     """Less than a millisecond is never told as none."""
-    headers = Headers()
-    send(Context(), headers, left=0.0002)
-    assert headers["x-request-timeout-ms"] == "1"
+    assert timeout_field(0.0002) == (b"x-request-timeout-ms", b"1")
+
+
+def test_a_call_for_nobody_begins_a_trace() -> None:
+    """Each one for itself, and valid."""
+    traces = set()
+    for _ in range(2):
+        headers = Headers()
+        carry(None, headers.raw)
+        traces.add(receive(headers).trace_id)
+        assert receive(headers).parent_id
+    assert len(traces) == 2
 
 
 def test_the_current_context_is_a_tasks_own() -> None:

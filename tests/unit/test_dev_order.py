@@ -93,14 +93,14 @@ def test_backoff() -> None:
 
 
 def test_what_children_are_given() -> None:
-    """Children get the embedded registry, loopback, JSON and short stops, above the file and above the short names."""
-    system = shop('advertise = "10.0.0.1"\n[discovery]\nresolve = "consul://prod"\n[registry]\nport = 9\n')
+    """Children get the embedded registry, loopback, one process, JSON and short stops, above file and short names."""
+    system = shop('advertise = "10.0.0.1"\nworkers = 4\n[discovery]\nresolve = "consul://prod"\n[registry]\nport = 9\n')
     environ = child_environ(system, "order", {"ORDER__HOST": "0.0.0.0", "ORDER__PORT": "1", "PATH": "/bin"})
     given = parse(SHOP, Path("/shop/mizzen.toml"), environ)
     order = given.services["order"]
     assert (given.dev, given.discovery.url, given.discovery.resolve) == (True, "consul://127.0.0.1:9", "consul://127.0.0.1:9")
     assert (order.host, order.port, order.advertise, order.log.format) == ("127.0.0.1", 1, "127.0.0.1", "json")
-    assert (order.stop.linger, order.stop.drain) == (0.0, 5.0)
+    assert (order.stop.linger, order.stop.drain, order.workers) == (0.0, 5.0, 1)
     assert environ["PATH"] == "/bin"
 
 

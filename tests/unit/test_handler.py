@@ -72,7 +72,7 @@ def test_the_order_is_checked_even_for_layers_that_are_off() -> None:
 
 def test_the_client_breaks_above_retry_and_picks_below_it() -> None:
     """The client's order is the one that the design fixes."""
-    assert [place.name for place in CLIENT_ORDER] == ["edge", "deadline", "breaker", "retry", "hedge", "pick", "attempt"]
+    assert [place.name for place in CLIENT_ORDER] == ["edge", "breaker", "retry", "hedge", "attempt"]
 
 
 def test_the_server_sheds_before_it_works() -> None:

@@ -114,8 +114,8 @@ def test_wrong_settings_are_told_before_anything_is_built(shop: Shop) -> None:
     [
         (
             'app = "orderly:app"',
-            "order: mounting an ASGI app (app = 'orderly:app') is not in this version",
-            "write a build function",
+            "order cannot start: orderly has no 'app'",
+            "name the app as orderly does",
         ),
         ('build = "orderly:make"', "order cannot start: orderly has no function 'make'", "def make() in it"),
         ('build = "orderly:seen"', "order cannot start: orderly has no function 'seen'", "def seen() in it"),

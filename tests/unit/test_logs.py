@@ -22,6 +22,7 @@ from mizzen.edges.telemetry.console import ConsoleLines
 from mizzen.edges.telemetry.lines import JsonLines
 from mizzen.edges.telemetry.sink import Sink
 from mizzen.words.context import Context, enter
+from mizzen.words.message import Request
 
 FIELDS = ["time", "level", "message", "logger", "service", "version", "instance", "trace_id", "span_id"]
 ACCESS = [*FIELDS, "method", "route", "path", "status", "duration_ms", "bytes", "peer"]
@@ -178,10 +179,10 @@ def test_the_level_is_minded(written: Written) -> None:
     logs = install(service="order", version="1", instance="i", level="warning", outlet=written.outlet)
     try:
         log.info("no")
-        logs.access(Context(), "GET", "/", "/", 200, 0.1, 0, "")
+        logs.access(answered("/"), 200, 0.1, 0)
         assert written.data == b""
         log.warning("yes")
-        logs.access(Context(), "GET", "/", "/", 500, 0.1, 0, "")
+        logs.access(answered("/"), 500, 0.1, 0)
         assert [line["level"] for line in written.lines] == ["warning", "error"]
     finally:
         logs.close()
@@ -275,12 +276,19 @@ def test_dropped_lines_are_told_in_the_logs_own_form(logs: Logs, written: Writte
     assert (notice["event"], notice["count"]) == ("lines_dropped", 3)
 
 
+def answered(path: str, *, method: str = "GET", route: str = "/", peer: str = "") -> Request:
+    """A request that the server's edge is done with."""
+    request = Request(method, path, context=Context("ab" * 16), peer=peer)
+    request.route = route
+    return request
+
+
 def access_line(
     path: str = "/users/1", *, method: str = "GET", route: str = "/users/{id}", status: int = 200, peer: str = "10.0.0.9:1234"
 ) -> tuple[dict[str, Any], bytes]:
     lines: list[bytes] = []
     access = json_access(lines.append, service='or"der', version="1", instance="i", wall=lambda: 1_700_000_000.0625)
-    access(Context("ab" * 16), method, route, path, status, 0.0123456, 45, peer)
+    access(answered(path, method=method, route=route, peer=peer), status, 0.0123456, 45)
     return json.loads(lines[0]), lines[0]
 
 
@@ -332,7 +340,7 @@ def test_the_second_of_the_time_is_renewed() -> None:
     times = iter([1_700_000_000.999999, 1_700_000_001.0, 1_699_999_999.5])
     access = json_access(lines.append, service="s", version="1", instance="i", wall=lambda: next(times))
     for _ in range(3):
-        access(Context(), "GET", "/", "/", 200, 0.0, 0, "")
+        access(answered("/"), 200, 0.0, 0)
     seen = [json.loads(line)["time"][17:-1] for line in lines]
     assert [text[:2] for text in seen] == ["20", "21", "19"]
     assert seen[1:] == ["21.000000", "19.500000"]
@@ -375,7 +383,7 @@ def test_console_cannot_be_steered_by_what_is_logged() -> None:
     assert b"\x1b" not in lines.record(record("\x1b[2J", note="\x1b[31m", name="mizzen"))
     assert lines.record(record("\x1b[2J\x9b")) == b"WARN  order  \\x1b[2J\\x9b\n"
     out: list[bytes] = []
-    lines.access(out.append, errors_only=False)(Context(), "GET", "/", "/\x1b[2J", 200, 0.1, 0, "")
+    lines.access(out.append, errors_only=False)(answered("/\x1b[2J"), 200, 0.1, 0)
     assert out == [b"INFO  order  GET /\\x1b[2J 200 100ms\n"]
 
 
@@ -383,8 +391,8 @@ def test_console_access_lines_are_short() -> None:
     """An answer is its request, status and time."""
     out: list[bytes] = []
     access = ConsoleLines(service="order", colour=False).access(out.append, errors_only=False)
-    access(Context(), "GET", "/orders/{id}", "/orders/1", 200, 0.00123, 45, "10.0.0.9:1")
-    access(Context(), "GET", "/orders/{id}", "/orders/1", 503, 2.0, 45, "10.0.0.9:1")
+    access(answered("/orders/1"), 200, 0.00123, 45)
+    access(answered("/orders/1"), 503, 2.0, 45)
     assert out == [b"INFO  order  GET /orders/1 200 1.2ms\n", b"ERROR order  GET /orders/1 503 2s\n"]
 
 

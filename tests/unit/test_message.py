@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mizzen.words.message import Call, Headers, Request, Response
+from mizzen.words.message import Headers, Request, Response
 
 
 class Pieces:
@@ -114,16 +114,6 @@ def test_headers_are_no_key_and_show_no_values() -> None:
     with pytest.raises(TypeError):
         hash(Headers())
     assert repr(Headers({"Authorization": "secret"})) == "<Headers authorization>"
-
-
-def test_an_attempt_that_another_may_follow_gets_half_of_what_remains() -> None:
-    """The last one gets all of it."""
-    call = Call(idempotent=True, timeout=2.0, started=10.0, deadline=12.0)
-    assert call.last
-    assert call.allowance(11.0) == 1.0
-    call.last = False
-    assert call.allowance(11.0) == 0.5
-    assert call.allowance(13.0) < 0
 
 
 def test_a_request_reads_its_body_once() -> None:

@@ -228,7 +228,7 @@ def test_rendering_does_not_import_prometheus_client() -> None:
 def test_every_name_is_listed_once() -> None:
     """The list of names is complete and without doubles: it is what dashboards and alerts rest on."""
     listed = [name for name in vars(names).values() if isinstance(name, names.Name)]
-    assert sorted(listed) == sorted(names.ALL)
+    assert sorted(listed, key=repr) == sorted(names.ALL, key=repr)
     assert len({name.name for name in names.ALL}) == len(names.ALL)
 
 

@@ -48,6 +48,7 @@ ROWS: list[tuple[str, Response | BaseException, str, Resend, Verdict, Verdict, i
     ("refused", ConnectFailed("refused"), "refused", ANY, FAILURE, FAILURE, 503),
     ("stale, sent", ConnectionLost("", idle=True, sent=True), "closed_idle", IDEMPOTENT, NEUTRAL, NEUTRAL, 503),
     ("stale, unsent", ConnectionLost("", idle=True, sent=False), "closed_unsent", ANY, NEUTRAL, NEUTRAL, 503),
+    ("fresh, unsent", ConnectionLost("", sent=False), "refused", ANY, FAILURE, FAILURE, 503),
     ("lost or garbled", ConnectionLost("reset"), "lost", IDEMPOTENT, FAILURE, FAILURE, 503),
     ("attempt timeout", CallTimeout("", limit="attempt"), "timeout", IDEMPOTENT, FAILURE, FAILURE, 503),
     ("call timeout", CallTimeout("", limit="call"), "timeout", IDEMPOTENT, FAILURE, FAILURE, 503),

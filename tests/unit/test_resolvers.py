@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from mizzen.edges.registry import Registry
@@ -549,10 +550,10 @@ def test_consul_describes_its_watches() -> None:
 USER = Instance("user-10.0.0.7-8101", "user", "10.0.0.7", 8101, version="1.4.2", zone="eu", weight=3, meta={"boot": "b1"})
 
 
-def registration(**options: Any) -> dict[str, Any]:
+def registration(instance: Instance = USER, **options: Any) -> dict[str, Any]:
     agent = Agent(Time())
     registrar = ConsulRegistrar(agent.call, token=lambda: "t", **options)
-    asyncio.run(registrar.register(USER, "passing", "ok"))
+    asyncio.run(registrar.register(instance, "passing", "ok"))
     body = agent.requests[0].body
     assert isinstance(body, bytes)
     assert agent.requests[0].headers == Headers(
@@ -603,6 +604,17 @@ def test_the_agents_own_probe_can_be_left_out() -> None:
 def test_the_agents_own_probe_goes_where_health_is() -> None:
     """The admin port, when ``/health`` is there."""
     assert registration(health_port=9101, health_path="/h")["Checks"][1]["HTTP"] == "http://10.0.0.7:9101/h"
+
+
+def test_the_agents_own_probe_of_https() -> None:
+    """The agent asks by address, which is on few certificates: it is told not to verify, unless health is on a plain port."""
+    secure = msgspec.structs.replace(USER, scheme="https")
+    found = registration(secure)
+    assert found["Meta"]["scheme"] == "https"
+    assert (found["Checks"][1]["HTTP"], found["Checks"][1]["TLSSkipVerify"]) == ("https://10.0.0.7:8101/health", True)
+    plain = registration(secure, health_port=9101)["Checks"][1]
+    assert plain["HTTP"] == "http://10.0.0.7:9101/health"
+    assert "TLSSkipVerify" not in plain
 
 
 def test_a_probe_that_is_not_wanted_any_more_is_removed() -> None:

@@ -290,7 +290,7 @@ def test_a_declaration_describes_itself() -> None:
     assert [layer["layer"] for layer in described["stack"]] == ["edge", "shed", "deadline", "route", "layers"]
     assert described["provided"] == ["Store", "Users"]
     client = described["clients"]["user"]
-    assert [layer["layer"] for layer in client["stack"]] == ["edge", "deadline", "breaker", "retry", "pick", "attempt"]
+    assert [layer["layer"] for layer in client["stack"]] == ["edge", "breaker", "retry", "attempt"]
     assert all(layer["why"] for layer in (*described["stack"], *client["stack"]))
     assert (client["required"], client["settings"]) == (True, {"timeout": 2.0, "retries": 2})
     assert repr(service) == "<Service order: 2 routes, clients user>"

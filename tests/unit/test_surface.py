@@ -31,13 +31,14 @@ EXPORTS = """
 Answer BadRequest BreakerOpen CallError CallTimeout Client ConfigError Conflict ConnectFailed ConnectionLost Context
 DeadlinePassed Fault Forbidden Handler Header Headers Invalid Layer MethodNotAllowed MizzenError NoInstances NotFound
 Outcome PeerError Problem Request RequestTimeout Resend Response Router Service StartError TooLarge TooManyRequests
-Unauthorized Unavailable UnsupportedMedia Verdict classify current
+Unauthorized Unavailable UnsupportedMedia Verdict asgi classify current
 """
 
 SIGNATURES = {
     "Service": "(name)",
     "Service.provide": "(self, what, factory=None, *, check=None, required=True)",
     "Service.mount": "(self, register_handlers, *, prefix='')",
+    "Service.mount_app": "(self, path, app, *, timeout=None, max_body=None)",
     "Service.client": "(self, name, *, required=False, timeout=None, retries=None, classify=classify)",
     "Service.check": "(self, name, function, *, required=True)",
     "Router.route": "(self, method, template, function, **options)",
@@ -71,6 +72,7 @@ SIGNATURES = {
     "Response.json_of": "(value, status=200)",
     "Context": "(trace_id='', *, parent_id='', flags='01', tracestate='', deadline=None, clock=monotonic, baggage='')",
     "current": "()",
+    "asgi": "(service, *, system=None, logs=True)",
     "classify": "(request, result)",
     "StartError": "(what, *, where=(), fix='')",
     "Answer": "(detail='', *, errors=(), headers=None, type='about:blank', title='')",
@@ -99,6 +101,8 @@ METRICS = {
     "mizzen_snapshot_age_seconds": ("gauge", "peer"),
     "mizzen_build_info": ("gauge", "version service python"),
     "mizzen_log_lines_dropped_total": ("counter", ""),
+    "mizzen_workers": ("gauge", "state"),
+    "mizzen_worker_restarts_total": ("counter", ""),
     "mizzen_state": ("gauge", "state"),
     "process_cpu_seconds_total": ("counter", ""),
     "process_open_fds": ("gauge", ""),
@@ -109,6 +113,7 @@ METRICS = {
 }
 
 LINE = ["time", "level", "message", "logger", "service", "version", "instance", "trace_id", "span_id"]
+OF_WORKER = [*LINE[:7], "worker", *LINE[7:]]
 ACCESS = [*LINE, "method", "route", "path", "status", "duration_ms", "bytes", "peer"]
 
 EVENTS = {
@@ -216,7 +221,7 @@ def test_the_families_of_exceptions_never_mix() -> None:
 def test_the_orders_of_the_stacks_are_pinned() -> None:
     """The order is the design's, and every place says why it stands there."""
     client, server = [place.name for place in CLIENT_ORDER], [place.name for place in SERVER_ORDER]
-    assert client == ["edge", "deadline", "breaker", "retry", "hedge", "pick", "attempt"]
+    assert client == ["edge", "breaker", "retry", "hedge", "attempt"]
     assert server == ["edge", "shed", "deadline", "route", "layers"]
     assert all(place.why for place in (*CLIENT_ORDER, *SERVER_ORDER))
 
@@ -243,11 +248,23 @@ def test_the_fields_of_a_log_line_are_pinned() -> None:
     assert list(json.loads(lines.record(record))) == LINE
 
 
+def test_the_fields_of_a_workers_line_are_pinned() -> None:
+    """One of several workers says after the instance which one it is, in every line."""
+    lines = JsonLines(service="order", version="1", instance="order-1", worker=2)
+    record = json.loads(lines.record(logging.LogRecord("shop", logging.INFO, "", 0, "text", (), None)))
+    assert (list(record), record["worker"]) == (OF_WORKER, 2)
+    written: list[bytes] = []
+    request = Request("GET", "/orders/7", context=Context(), peer="10.0.0.9:5000")
+    lines.access(written.append, errors_only=False)(request, 200, 0.01, 100)
+    answered = json.loads(written[0])
+    assert (list(answered), answered["worker"]) == ([*OF_WORKER, *ACCESS[len(LINE) :]], 2)
+
+
 def test_the_fields_of_an_access_line_are_pinned() -> None:
     """The access line has those and what is known of the request and its answer."""
     written: list[bytes] = []
     access = json_access(written.append, service="order", version="1", instance="order-1")
-    access(Context(), "GET", "/orders/{id}", "/orders/7", 200, 0.01, 100, "10.0.0.9:5000")
+    access(mizzen.Request("GET", "/orders/7", context=Context()), 200, 0.01, 100)
     assert list(json.loads(written[0])) == ACCESS
 
 
@@ -287,38 +304,47 @@ class Store:
 
 SERVED = 2
 """Frames of ours between the protocol and the user's function: edge and bound handler; the budget is 3."""
+AT_ONCE = 3
+"""The same where the function cannot wait: the edge has two then."""
 
 
-@pytest.mark.parametrize("route", ["plain", "path", "typed", "query", "body", "provided"])
+@pytest.mark.parametrize("route", ["at_once", "plain", "path", "typed", "query", "body", "provided"])
 def test_few_frames_stand_between_protocol_and_handler(route: str) -> None:
-    """Every shape of handler is called through the same two frames."""
+    """Every shape of handler is called through the same two frames, and by hand, without a task, through three."""
     seen: list[list[str]] = []
 
     def note() -> dict[str, int]:
-        seen.append(_frames(lambda module, function: function == "_answer"))
+        seen.append(_frames(lambda module, function: function in ("_answer", "offer")))
         return {}
 
-    async def plain() -> dict[str, int]:
+    async def noted() -> dict[str, int]:
         return note()
+
+    async def at_once() -> dict[str, int]:
+        return note()
+
+    async def plain() -> dict[str, int]:
+        return await noted()
 
     async def path(id: str) -> dict[str, int]:
-        return note()
+        return await noted()
 
     async def typed(id: int) -> dict[str, int]:
-        return note()
+        return await noted()
 
     async def query(limit: int = 10) -> dict[str, int]:
-        return note()
+        return await noted()
 
     async def body(values: dict[str, int]) -> dict[str, int]:
-        return note()
+        return await noted()
 
     async def provided(store: Store) -> dict[str, int]:
-        return note()
+        return await noted()
 
     async def main() -> None:
         service = mizzen.Service("order")
         service.provide(Store())
+        service.router.get("/at_once", at_once)
         service.router.get("/plain", plain)
         service.router.get("/path/{id}", path)
         service.router.get("/typed/{id}", typed)
@@ -335,18 +361,15 @@ def test_few_frames_stand_between_protocol_and_handler(route: str) -> None:
 
     run(main())
     [frames] = seen
-    assert len(_of_mizzen(frames)) == SERVED <= 3, _of_mizzen(frames)
+    assert len(_of_mizzen(frames)) == (AT_ONCE if route == "at_once" else SERVED) <= 3, _of_mizzen(frames)
 
 
 CALLED = [
     "rules.timeouts.send",
-    "rules.balance.balancer.send",
     "rules.retry.send",
     "rules.breaker.send",
-    "rules.timeouts.send",
     "assembly.peers.edge",
     "assembly.client.call",
-    "assembly.verbs.get",
 ]
 """Frames of ours between the user's call and the connection pool, innermost first; the design aims for 5."""
 

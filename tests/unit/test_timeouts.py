@@ -1,4 +1,4 @@
-"""Timeouts: every call ends, and an attempt leaves time for the next one."""
+"""Timeouts: every call ends, an attempt leaves time for the next one, and its endpoint is judged by what it came to."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from typing import Any
 
 import pytest
 
-from mizzen.rules.timeouts import CALL_TIMEOUT, attempt, deadline
-from mizzen.words.errors import CallError, CallTimeout, ConnectFailed, ConnectionLost
-from mizzen.words.message import Call, Request, Response
+from mizzen.rules import timeouts
+from mizzen.rules.balance import Balancer, Endpoint
+from mizzen.rules.timeouts import CALL_TIMEOUT, out_of_time
+from mizzen.words.errors import CallError, CallTimeout, ConnectFailed, ConnectionLost, NoInstances
+from mizzen.words.handler import Handler, Layer
+from mizzen.words.message import Call, Headers, Request, Response
 from mizzen.words.outcome import (
     CANCELLED,
     DEADLINE,
     DEADLINE_SHORT,
     LOST,
+    NO_INSTANCES,
     OK,
     REFUSED,
     TIMEOUT,
     UNAVAILABLE,
     UNKNOWN,
+    Classifier,
     Outcome,
     classify,
 )
+
+WHERE = "user-10.0.3.7-8101"
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -58,9 +65,38 @@ def request(*, timeout: float = 2.0, inherited: float | None = None, last: bool 
     left = timeout if inherited is None else inherited
     call = Call(idempotent=True, timeout=timeout, started=now, deadline=now + left, inherited=inherited is not None)
     call.last = last
-    made = Request("GET", "/users/7", peer="user", call=call)
+    made = Request("GET", "/users/7", peer="user", call=call, headers=Headers({"x-request-timeout-ms": "1"}))
     made.route = "/users/{id}"
     return made
+
+
+class Instance:
+    """What discovery hands over."""
+
+    host, port, meta = "10.0.3.7", 8101, dict[str, str]()
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+
+class Connection:
+    """A way to an instance, which no attempt here takes."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.send: Handler = hang
+
+    def close(self) -> None: ...
+
+
+def balancer(*ids: str) -> Balancer:
+    made = Balancer(Connection, clock=clock, random=lambda: 0.0, peer="user")
+    made.update([Instance(id) for id in ids])
+    return made
+
+
+def attempt(judge: Classifier, clock: Callable[[], float]) -> Layer:
+    """The layer with one endpoint to pick from."""
+    return timeouts.attempt(balancer(WHERE), judge, clock)
 
 
 def outcome_of(made: Request) -> Outcome | None:
@@ -159,8 +195,6 @@ def test_the_messages_say_who_what_and_how_long() -> None:
     async def main() -> None:
         texts = []
         for made in (request(last=False), request(), request(inherited=0.8)):
-            assert made.call is not None
-            made.call.tried.append("user-10.0.3.7-8101")
             with pytest.raises(CallTimeout) as caught:
                 await attempt(classify, clock)(hang)(made)
             texts.append(str(caught.value))
@@ -333,25 +367,17 @@ def test_the_classifier_is_the_clients() -> None:
     run(main)
 
 
-def test_a_call_with_time_left_passes_the_deadline() -> None:
-    """The layer is not there to slow anything down."""
-
-    async def main() -> None:
-        assert (await deadline(clock)(answer)(request(inherited=0.001))).status == 200
-
-    run(main)
-
-
 @pytest.mark.parametrize("left", [0.0, -1.0])
-def test_a_call_without_time_left_is_refused_at_once(left: float) -> None:
-    """Its caller no longer waits: nothing is sent, and the peer is not blamed."""
+def test_a_call_without_time_left_says_so(left: float) -> None:
+    """Its caller no longer waits: nothing was sent, and the peer is not blamed."""
 
     async def main() -> None:
         made = request(inherited=left)
-        with pytest.raises(CallTimeout, match=r"GET /users/\{id\} was not sent to user: no time before the deadline") as caught:
-            await deadline(clock)(raising(AssertionError("sent")))(made)
-        assert (caught.value.limit, caught.value.short) == ("deadline", True)
-        assert outcome_of(made) is caught.value.outcome is DEADLINE_SHORT
+        assert made.call is not None
+        error = out_of_time(made, made.call)
+        assert str(error).startswith("GET /users/{id} was not sent to user: no time before the deadline of the request")
+        assert (error.limit, error.short) == ("deadline", True)
+        assert outcome_of(made) is error.outcome is DEADLINE_SHORT
 
     run(main)
 
@@ -360,8 +386,122 @@ def test_a_timeout_of_none_is_the_callers_own_doing() -> None:
     """A call that was given no time at all says so."""
 
     async def main() -> None:
-        with pytest.raises(CallTimeout, match="no time is left of its own") as caught:
-            await deadline(clock)(answer)(request(timeout=0.0))
-        assert caught.value.limit == "call"
+        made = request(timeout=0.0)
+        assert made.call is not None
+        error = out_of_time(made, made.call)
+        assert str(error) == "GET /users/{id} was not sent to user: no time is left of its own"
+        assert error.limit == "call"
 
     run(main)
+
+
+@pytest.mark.parametrize(("last", "told"), [(True, "2000"), (False, "1000")])
+def test_the_peer_is_told_how_long_the_attempt_has(last: bool, told: str) -> None:
+    """In the field that the edge put last."""
+
+    async def main() -> None:
+        made = request(last=last)
+        await attempt(classify, clock)(answer)(made)
+        assert made.headers["x-request-timeout-ms"] == told
+
+    run(main)
+
+
+# -- the endpoint of an attempt
+
+
+def test_an_attempt_gets_its_endpoint() -> None:
+    """The call knows the endpoint and remembers whom it tried; afterwards nothing is in flight."""
+
+    async def main() -> None:
+        picker = balancer("a")
+        [endpoint] = picker.endpoints
+        made = request()
+        assert made.call is not None
+        call = made.call
+
+        async def following(_: Request) -> Response:
+            assert call.endpoint is endpoint
+            assert call.tried == ["a"]
+            assert endpoint.in_flight == 1
+            return Response(200)
+
+        await timeouts.attempt(picker, classify, clock)(following)(made)
+        assert endpoint.in_flight == 0
+
+    run(main)
+
+
+def test_an_endpoint_is_judged_by_its_attempts() -> None:
+    """Five attempts refused, and it is out; each was observed with what it came to and how long it took."""
+    seen: list[tuple[str, float]] = []
+
+    async def main() -> None:
+        picker = balancer("a", "b")
+
+        async def following(made: Request) -> Response:
+            assert made.call is not None
+            await asyncio.sleep(0.25)
+            if made.call.endpoint.id == "a":
+                raise ConnectFailed("refused")
+            return Response(200)
+
+        layer = timeouts.attempt(
+            picker, classify, clock, observe=lambda _, outcome, seconds: seen.append((outcome.name, round(seconds, 6)))
+        )
+        for _ in range(5):
+            made = request()
+            assert made.call is not None
+            made.call.tried.append("b")
+            with pytest.raises(ConnectFailed):
+                await layer(following)(made)
+        assert picker.endpoints[0].state == "ejected"
+        assert seen == [("refused", 0.25)] * 5
+
+    run(main)
+
+
+def test_no_instance_is_an_outcome_of_its_own() -> None:
+    """Nothing was attempted, so nothing is observed."""
+
+    async def main() -> None:
+        made = request()
+        layer = timeouts.attempt(balancer(), classify, clock, observe=lambda *_: pytest.fail("observed"))
+        with pytest.raises(NoInstances) as caught:
+            await layer(answer)(made)
+        assert outcome_of(made) is caught.value.outcome is NO_INSTANCES
+
+    run(main)
+
+
+def test_a_cancelled_trial_is_not_lost() -> None:
+    """Whatever becomes of the task, the endpoint can be tried again."""
+
+    async def main() -> None:
+        picker = balancer("a", "b")
+        endpoint = ejected(picker)
+        await asyncio.sleep(5.0)
+        layer = timeouts.attempt(picker, classify, clock)
+
+        async def work() -> None:
+            await layer(hang)(request())
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        assert endpoint.state == "trial"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert (endpoint.state, endpoint.in_flight) == ("ejected", 0)
+        assert picker.pick(request(), clock()) is endpoint
+
+    run(main)
+
+
+def ejected(picker: Balancer) -> Endpoint:
+    """The first endpoint, put out by failures."""
+    endpoint = picker.endpoints[0]
+    for _ in range(5):
+        endpoint.begin(clock())
+        picker.done(endpoint, UNAVAILABLE.ejection, 0.0, clock(), endpoint.picks)
+    assert endpoint.state == "ejected"
+    return endpoint

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mizzen.tools.ship import version as module
-from mizzen.tools.ship.version import UNKNOWN, Version, own_version, version_of
+from mizzen.tools.ship.version import UNKNOWN, Version, ask_version, own_version, release_of, version_of
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +123,51 @@ def test_own_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(metadata, "version", missing)
     assert own_version() == version_of(Path(module.__file__).parents[4]).text
+
+
+def test_the_release(repository: Path) -> None:
+    """A release is the last tag, the same for every commit after it, clean or not; without one it is the package's version."""
+    assert release_of(repository) == UNKNOWN
+    (repository / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.3.1"\n')
+    assert release_of(repository) == "0.3.1"
+    git(repository, "tag", "v1.2.0-rc-1")
+    assert release_of(repository) == "v1.2.0-rc-1"
+    (repository / "a").write_text("2")
+    assert release_of(repository) == "v1.2.0-rc-1"
+    git(repository, "commit", "-qam", "second")
+    assert release_of(repository) == "v1.2.0-rc-1"
+
+
+def test_the_release_without_git(tmp_path: Path) -> None:
+    """Outside of a repository the release is the package's version too."""
+    assert release_of(tmp_path) == UNKNOWN
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.3.1"\n')
+    assert release_of(tmp_path) == "0.3.1"
+
+
+def test_a_version_that_was_asked_for(repository: Path) -> None:
+    """It is the same as the one that is waited for, in a folder below as well."""
+    git(repository, "tag", "v1.2.0")
+    (repository / "below").mkdir()
+    for folder in (repository, repository / "below"):
+        asked = ask_version(folder)
+        assert asked() == version_of(folder).text == "v1.2.0"
+
+
+def test_asking_where_no_repository_is_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a repository above the package's version is the answer, and git is not asked."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.3.1"\n')
+    fake_git(tmp_path, f"touch {tmp_path}/asked; echo v9", monkeypatch)
+    assert ask_version(tmp_path)() == "0.3.1"
+    assert not (tmp_path / "asked").exists()
+    (tmp_path / ".git").mkdir()
+    assert ask_version(tmp_path)() == "v9"
+
+
+def test_asking_where_git_cannot_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A git that fails or is missing leaves what the package says."""
+    (tmp_path / ".git").mkdir()
+    fake_git(tmp_path, "exit 1", monkeypatch)
+    assert ask_version(tmp_path)() == UNKNOWN
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert ask_version(tmp_path)() == UNKNOWN

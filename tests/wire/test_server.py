@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from loops import LOOPS
+from memoryloop import WIRES
 
 from mizzen.edges.http import Limits, Server
 from mizzen.words.errors import Answer
@@ -25,7 +25,7 @@ PATIENCE = 10.0
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.fixture(params=list(LOOPS))
+@pytest.fixture(params=list(WIRES))
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the event loops."""
 
@@ -34,7 +34,7 @@ def run(request: pytest.FixtureRequest) -> Run:
             async with asyncio.timeout(3 * PATIENCE):
                 await main
 
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+        with asyncio.Runner(loop_factory=WIRES[request.param]) as runner:
             runner.run(limited())
 
     return start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from http import HTTPStatus
 
 import msgspec
 
@@ -12,6 +11,7 @@ from mizzen.words.clock import format_duration
 from mizzen.words.errors import PROBLEM_TYPE, Answer, CallError, DeadlinePassed, PeerError, Problem
 from mizzen.words.message import Request, Response
 from mizzen.words.outcome import REJECTED, SHOULD_RETRY, classify
+from mizzen.words.statuses import PHRASES
 
 log = logging.getLogger("mizzen.server")
 _encode = msgspec.json.Encoder().encode
@@ -24,7 +24,7 @@ def problem_response(problem: Problem) -> Response:
 
 def refusal(status: int, detail: str, trace_id: str) -> Response:
     """An answer given without a handler."""
-    return problem_response(Problem("about:blank", HTTPStatus(status).phrase, status, detail, trace_id))
+    return problem_response(Problem("about:blank", PHRASES[status], status, detail, trace_id))
 
 
 def rejection(reason: str, detail: str, trace_id: str, *, status: int = 503) -> Response:

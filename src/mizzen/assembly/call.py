@@ -18,6 +18,7 @@ from .drivers import Backend, Drivers, discover
 from .network import SocketNetwork
 from .observing import Telemetry
 from .peers import FIRST_SNAPSHOT, Peer
+from .tls import own_tls
 
 CALLER = "mizzen-call"
 """Who the call comes from, in the peer's metrics and logs."""
@@ -63,6 +64,7 @@ async def call_once(
         telemetry=Telemetry(CALLER, version=""),
         clock=monotonic,
         random=random.random,
+        tls=own_tls(system, name) if url is None and backend.loopback and name in system.services else None,
     )
     peer.explain = explain
     peer.start()
@@ -82,14 +84,17 @@ def _backend(system: System, drivers: Drivers, name: str, url: str | None) -> Ba
     if backend.url != "none:":
         return backend
     # No registry to ask: the service is where mizzen.toml puts it, if it runs on this machine.
-    return drivers.at(name, f"http://127.0.0.1:{system.service(name).port}")
+    config = system.service(name)
+    if config.socket is not None:
+        return drivers.at(name, f"http+unix://{config.socket}")
+    return drivers.at(name, f"{'http' if config.tls is None else 'https'}://127.0.0.1:{config.port}")
 
 
 async def _answer(peer: Peer, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | None) -> OneAnswer:
     path, _, query = path.partition("?")
     request = Request(method, path, query=query, headers=Headers(headers or {}), body=body or b"", peer=peer.name)
     request.route = path
-    call = peer.begin(idempotent=method in IDEMPOTENT, timeout=peer.timeout, declared=frozenset())
+    call = peer.begin(method in IDEMPOTENT, peer.timeout, frozenset())
     request.call = call
     try:
         response = await peer.send(request)

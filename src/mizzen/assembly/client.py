@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -35,6 +35,8 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 IDEMPOTENCY_KEY = "idempotency-key"
 TEMPLATES = 1024
 """Templates that are kept compiled: whoever puts ids into them instead must not fill the memory."""
+_NOTHING: frozenset[int] = frozenset()
+_ABSENT = frozenset({404})
 EXCERPT = 64 * 1024
 """Bytes of body that are read of an error where a stream was asked for: a problem is much smaller."""
 
@@ -46,9 +48,9 @@ class Line(Protocol):
     explain: bool
     clock: Clock
 
-    @property
-    def send(self) -> Handler: ...
-    def begin(self, *, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call: ...
+    send: Handler
+
+    def begin(self, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call: ...
 
 
 class Client(Verbs):
@@ -86,16 +88,27 @@ class Client(Verbs):
         it is bytes or an async iterator. ``absent`` is returned for a 404. ``statuses`` are expected besides 2xx
         and returned as :class:`Response`. ``timeout`` in seconds. Raises a :class:`CallError`.
         """
-        declared = frozenset(statuses) if absent is RAISE else frozenset((*statuses, 404))
-        request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
-        response = await self._connected().send(request)
-        if not _expected(call):
+        if statuses:
+            declared = frozenset(statuses) if absent is RAISE else frozenset((*statuses, 404))
+        else:
+            declared = _NOTHING if absent is RAISE else _ABSENT
+        line = self.line or self._unconnected()
+        request, call = self._request(line, method, template, path, query, headers, body, declared, timeout, idempotent)
+        response = await line.send(request)
+        if call.outcome is not OK and not _expected(call):
             raise await self._failed(request, response)
-        if response.status == 404 and absent is not RAISE:
+        status = response.status
+        if status == 404 and absent is not RAISE:
             return absent
-        if into is None or response.status in declared:
+        if into is None or status in declared:
             return response
-        return self._decode(request, response, into)
+        decode = self._readers.get(into)
+        if decode is None:
+            decode = self._readers[into] = reader(into)
+        try:
+            return decode(response.body)  # type: ignore[arg-type]  # whole, since no stream was asked for
+        except ValueError as error:  # msgspec's and pydantic's errors are ValueErrors
+            raise self._misfit(request, response, into, error) from error
 
     @asynccontextmanager
     async def stream(
@@ -115,10 +128,12 @@ class Client(Verbs):
 
         ``timeout`` in seconds is until the head of the answer. Raises a :class:`CallError`.
         """
-        declared = frozenset(statuses)
-        request, call = self._request(method, template, path, query, headers, body, declared, timeout, idempotent)
+        line = self.line or self._unconnected()
+        request, call = self._request(
+            line, method, template, path, query, headers, body, frozenset(statuses), timeout, idempotent
+        )
         request.stream = True
-        response = await self._connected().send(request)
+        response = await line.send(request)
         try:
             if not _expected(call):
                 raise await self._failed(request, response)
@@ -133,13 +148,12 @@ class Client(Verbs):
             "retries": RETRIES if self.retries is None else self.retries,
         }
 
-    def _connected(self) -> Line:
-        if self.line is None:
-            raise RuntimeError(f"the client {self.name!r} is not connected: its service is not running")
-        return self.line
+    def _unconnected(self) -> NoReturn:
+        raise RuntimeError(f"the client {self.name!r} is not connected: its service is not running")
 
     def _request(
         self,
+        line: Line,
         method: str,
         template: str,
         path: Mapping[str, Any] | None,
@@ -155,33 +169,26 @@ class Client(Verbs):
             target = Target(template)
             if len(self._targets) < TEMPLATES:
                 self._targets[template] = target
-        fields = Headers(headers or ())
-        request = Request(method, target.fill(path), query=encode_query(query), headers=fields, peer=self.name)
+        raw = Headers(headers).raw if headers else []
+        request = Request.of(method, target.fill(path), encode_query(query) if query else "", raw, self.name)
         request.route = template
         if body is not None:
             _set_body(request, body)
         if idempotent is None:
-            idempotent = method in IDEMPOTENT or IDEMPOTENCY_KEY in fields
-        line = self._connected()
-        call = line.begin(idempotent=idempotent, timeout=line.timeout if timeout is None else timeout, declared=declared)
-        request.call = call
+            idempotent = method in IDEMPOTENT or (headers is not None and IDEMPOTENCY_KEY in request.headers)
+        request.call = call = line.begin(idempotent, line.timeout if timeout is None else timeout, declared)
         return request, call
 
-    def _decode(self, request: Request, response: Response, into: Any) -> Any:
-        if into not in self._readers:
-            self._readers[into] = reader(into)
-        try:
-            return self._readers[into](response.body)
-        except ValueError as error:  # msgspec's and pydantic's errors are ValueErrors
-            name = getattr(into, "__name__", str(into))
-            misfit = PeerError(
-                f"{self.name} answered {request.method} {request.route} with a body that is not a {name}: {error}",
-                peer=self.name,
-                status=response.status,
-                body=response.body,
-            )
-            misfit.outcome = MISFIT
-            raise misfit from error
+    def _misfit(self, request: Request, response: Response, into: Any, error: ValueError) -> PeerError:
+        name = getattr(into, "__name__", str(into))
+        misfit = PeerError(
+            f"{self.name} answered {request.method} {request.route} with a body that is not a {name}: {error}",
+            peer=self.name,
+            status=response.status,
+            body=response.body,
+        )
+        misfit.outcome = MISFIT
+        return misfit
 
     async def _failed(self, request: Request, response: Response) -> CallError:
         body = response.body
@@ -210,7 +217,7 @@ class Client(Verbs):
         assert request.call is not None
         excerpt = b""
         try:
-            async with asyncio.timeout(request.call.deadline - self._connected().clock()):
+            async with asyncio.timeout(request.call.deadline - (self.line or self._unconnected()).clock()):
                 async for piece in body:
                     excerpt += piece
                     if len(excerpt) >= EXCERPT:

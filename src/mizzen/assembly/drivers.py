@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING
 
-from mizzen.edges.http import Pool, PoolLimits
-from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
-from mizzen.rules.config import DiscoveryConfig, hide_password
+from msgspec import Struct
+
+from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Registrar, Resolver
 from mizzen.words.clock import Clock, Random
 from mizzen.words.errors import CallTimeout, StartError
@@ -20,6 +17,10 @@ from mizzen.words.message import Request, Response
 
 from .identity import is_loopback
 from .network import Network
+from .tls import usual_tls
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Pool, Tls
 
 BACKEND_TIMEOUT = 2.0
 """Seconds for a registry's answer where the driver does not say otherwise."""
@@ -30,7 +31,7 @@ CONSUL_OPTIONS = ("dc", "tag", "tls", "token")
 """What the query of a ``consul:`` URL may say."""
 
 
-class Backend(NamedTuple):
+class Backend(Struct, frozen=True):
     """A registry that a URL names."""
 
     url: str
@@ -86,7 +87,9 @@ class Drivers:
 
     def at(self, service: str, url: str) -> Backend:
         """The backend that a client's own ``url`` names: a registry, or the peer's own address."""
-        if url.startswith(("http://", "https://")):
+        if url.startswith(("http://", "https://", "http+unix://")):
+            from mizzen.edges.resolvers import StaticResolver
+
             return Backend(url, StaticResolver({service: [url]}), None)
         return self.open(url)
 
@@ -97,9 +100,14 @@ class Drivers:
 
     def _make(self, url: str) -> Backend:
         scheme = url.partition(":")[0]
+        # Each driver is imported where it is used: a process has one or two of them.
         if scheme == "none":
+            from mizzen.edges.resolvers import NoneResolver
+
             return Backend("none:", NoneResolver(), None)
         if scheme == "static":
+            from mizzen.edges.resolvers import StaticResolver
+
             return Backend(url, StaticResolver(url), None)
         if scheme == "consul":
             return self._consul(url)
@@ -108,6 +116,8 @@ class Drivers:
                 "the embedded registry is for development: it keeps nothing and listens on loopback",
                 fix="mizzen dev runs it; in production set discovery.url to a Consul agent (consul://host:8500)",
             )
+        from mizzen.rules.config import hide_password
+
         later = " (not in this version yet)" if scheme in LATER else ""
         raise StartError(
             f"no discovery driver for {hide_password(url)!r}{later}",
@@ -115,6 +125,11 @@ class Drivers:
         )
 
     def _consul(self, url: str) -> Backend:
+        from urllib.parse import parse_qs, urlsplit
+
+        from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver
+        from mizzen.rules.config import hide_password
+
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "127.0.0.1", parts.port or 8500
@@ -125,7 +140,7 @@ class Drivers:
         shown = f"consul://{host}:{port}"
         if unknown := [name for name in options if name not in CONSUL_OPTIONS]:
             raise StartError(f"{shown} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(CONSUL_OPTIONS)}")
-        tls = ssl.create_default_context() if options.get("tls") == "true" else None
+        tls = usual_tls({"ca": "SSL_CERT_FILE"}) if options.get("tls") == "true" else None
         # Heartbeats have a pool of their own, so that they never wait behind watches.
         watches, beats = (self._backend(host, port, shown, tls) for _ in range(2))
         token = self._token(options)
@@ -152,7 +167,9 @@ class Drivers:
 
         return Backend(shown, resolver, registrar, (host, port), close)
 
-    def _backend(self, host: str, port: int, shown: str, tls: ssl.SSLContext | None) -> tuple[Handler, Pool]:
+    def _backend(self, host: str, port: int, shown: str, tls: Tls | None) -> tuple[Handler, Pool]:
+        from mizzen.edges.http import Pool, PoolLimits
+
         pool = Pool(host, port, tls=tls, connect=self._network.connect, limits=PoolLimits(), clock=self._clock, peer=shown)
 
         async def call(request: Request) -> Response:
@@ -170,6 +187,8 @@ class Drivers:
 
         def token() -> str | None:
             if config.token_file:
+                from pathlib import Path
+
                 return Path(config.token_file).read_text().strip()  # read anew each time: tokens are rotated
             return options.get("token") or (str(config.token) if config.token else None)
 

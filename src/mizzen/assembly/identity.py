@@ -44,7 +44,14 @@ def is_loopback(host: str) -> bool:
 
 
 def instance_of(
-    service: str, address: str, port: int, *, instance_id: str | None, version: str, meta: Mapping[str, str] | None = None
+    service: str,
+    address: str,
+    port: int,
+    *,
+    instance_id: str | None,
+    version: str,
+    scheme: str = "http",
+    meta: Mapping[str, str] | None = None,
 ) -> Instance:
     """This life of this instance: the id is the same after a restart, the boot id in the metadata is not."""
     return Instance(
@@ -52,6 +59,7 @@ def instance_of(
         service=service,
         host=address,
         port=port,
+        scheme=scheme,
         version=version,
         meta={**(meta or {}), "boot": uuid.uuid4().hex},
     )

@@ -25,10 +25,9 @@ def load_service(system: config.System, name: str) -> Service:
     """Build the service that ``[services.<name>]`` names; ``StartError`` says what is wrong and where."""
     wanted = system.service(name)
     if wanted.app is not None:
-        raise StartError(
-            f"{name}: mounting an ASGI app (app = {wanted.app!r}) is not in this version",
-            fix='write a build function and name it: build = "package.service:build"',
-        )
+        from .load_app import load_app
+
+        return load_app(system, name, wanted.app)
     if wanted.build is None:
         raise StartError(f"[services.{name}] names no build", fix=f'build = "{system.name}.{name}.service:build"')
     build = _imported(wanted.build, name)

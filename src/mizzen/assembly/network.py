@@ -5,20 +5,33 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mizzen.words.errors import StartError
 
+from .unix import bind_unix, identity_of, path_of, remove
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Tls
+
+Lookup = Callable[[str, int], Awaitable[list[tuple[Any, ...]]]]
+"""The addresses of a name, as ``getaddrinfo`` gives them."""
+
 BACKLOG = 2048
 """Connections that may wait to be accepted: a burst after a restart must not be refused."""
+
+
+SOCKET_MODE = 0o660
+"""Who may connect to a Unix socket: its owner and its group, such as that of the proxy in front."""
 
 
 class Listener(Protocol):
     """A bound address that accepts connections until it is closed."""
 
     port: int
+    """0 on a Unix socket, which has none."""
 
     def close(self) -> None: ...
 
@@ -27,36 +40,84 @@ class Network(Protocol):
     """Where connections come from and go to."""
 
     async def connect(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: ssl.SSLContext | None
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Tls | None
     ) -> tuple[asyncio.Transport, asyncio.Protocol]: ...
     async def listen(self, host: str, port: int, factory: Callable[[], asyncio.Protocol]) -> Listener: ...
 
 
 class _Sockets:
-    def __init__(self, server: asyncio.Server, port: int) -> None:
+    def __init__(self, server: asyncio.AbstractServer, port: int, path: str = "") -> None:
         self._server = server
+        self._path = path
+        self._identity = identity_of(path) if path else (0, 0)
         self.port = port
 
     def close(self) -> None:
+        if self._path:
+            remove(self._path, self._identity)
         self._server.close()
 
 
 class SocketNetwork:
-    """The real network."""
+    """The real network. A host that is ``unix:/path``, or just the path, is a Unix socket; its port says nothing."""
+
+    def __init__(self, *, socket_mode: int = SOCKET_MODE, lookup: Lookup | None = None) -> None:
+        self._socket_mode = socket_mode
+        self._lookup = lookup or _look_up
 
     async def connect(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: ssl.SSLContext | None
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Tls | None
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
-        """Open a connection; happy eyeballs where a name has addresses of both families."""
+        """Open a connection; happy eyeballs where a name has several addresses. ``OSError`` when there is none to be had.
+
+        Cancelled, it leaves nothing open.
+        """
+        if tls is None:
+            return await self._open(host, port, factory)
+        from mizzen.edges.http import secured
+
+        return await secured(partial(self._open, host, port), factory, tls, host)
+
+    async def _open(
+        self, host: str, port: int, factory: Callable[[], asyncio.Protocol]
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         loop = asyncio.get_running_loop()
-        extra: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": host}
-        return await loop.create_connection(factory, host, port, **extra)
+        path = path_of(host)
+        if path is not None:
+            return await loop.create_unix_connection(factory, path)
+        if _is_address(host):
+            return await loop.create_connection(factory, host, port)
+        addresses = await self._lookup(host, port)
+        if len(addresses) == 1:
+            return await loop.create_connection(factory, *addresses[0][4][:2], family=addresses[0][0])
+        from .eyeballs import connect_first
+
+        connected = await connect_first(addresses)
+        try:
+            return await loop.create_connection(factory, sock=connected)
+        except BaseException:
+            connected.close()
+            raise
 
     async def listen(self, host: str, port: int, factory: Callable[[], asyncio.Protocol]) -> Listener:
-        """Bind and accept; a port in use is an error that names who holds it."""
+        """Bind and accept; a port or a path in use is an error that names who holds it."""
+        loop = asyncio.get_running_loop()
+        path = path_of(host)
+        if path is not None:
+            bound = bind_unix(path, mode=self._socket_mode, backlog=BACKLOG)
+            return _Sockets(await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG), 0, path)
         bound = bind(host, port)
-        server = await asyncio.get_running_loop().create_server(factory, sock=bound, backlog=BACKLOG)
+        server = await loop.create_server(factory, sock=bound, backlog=BACKLOG)
         return _Sockets(server, bound.getsockname()[1])
+
+
+async def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _is_address(host: str) -> bool:
+    """No name has a colon, and none consists of numbers alone (RFC 1123 §2.1)."""
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mizzen.edges.telemetry import (
+    UNMATCHED,
+    Family,
     Histogram,
     Logs,
     Metrics,
@@ -24,6 +26,8 @@ from mizzen.words.outcome import Outcome
 if TYPE_CHECKING:
     from .peers import Peer
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
 
 class Telemetry:
     """The metrics, the access log and the event hook of one process."""
@@ -32,15 +36,17 @@ class Telemetry:
         """Without ``logs`` there are no access lines; events go through ``logging`` either way."""
         self.metrics = metrics = Metrics()
         self.emit: Hook = tell([log_hook(), metrics_hook(metrics)])
-        self._access = logs.access if logs is not None else None
+        self._access = _no_access if logs is None else logs.access
         self._peers: dict[str, Peer] = {}
-        self._served = metrics.add(names.SERVER_DURATION)
+        self._served: Family[Histogram] = metrics.add(names.SERVER_DURATION)
         self._called = metrics.add(names.CALL_DURATION)
         self._attempted = metrics.add(names.CLIENT_DURATION)
         self._retried = metrics.add(names.RETRIES)
         # A request finds its histogram by one look into a dict instead of through the family's labels.
         self._routes: dict[tuple[str, str, int], Histogram] = {}
-        metrics.add(names.BUILD_INFO).labels(version, service, platform.python_version()).set(1)
+        self._calls: dict[tuple[str, str], Histogram] = {}
+        self._attempts: dict[tuple[str, str, str], Histogram] = {}
+        metrics.add(names.BUILD_INFO).labels(version, service, sys.version.partition(" ")[0]).set(1)
         metrics.add(names.RETRY_BALANCE, function=lambda: self._each(lambda peer: peer.budget.balance(peer.clock())))
         metrics.add(names.SNAPSHOT_AGE, function=lambda: self._each(_age))
         metrics.add(names.ENDPOINTS, function=self._endpoints)
@@ -48,15 +54,19 @@ class Telemetry:
             metrics.add(names.LINES_DROPPED, function=lambda: logs.outlet.dropped)
             add_process_metrics(metrics)
 
-    def observe(self, request: Request, method: str, route: str, status: int, seconds: float, sent: int) -> None:
+    def observe(self, request: Request, status: int, seconds: float, sent: int) -> None:
         """Count and log one answered request."""
-        key = (method, route, status)
-        histogram = self._routes.get(key)
-        if histogram is None:
-            histogram = self._routes[key] = self._served.labels(method, route, status)
+        histogram = self._routes.get((request.method, request.route, status)) or self._histogram(request, status)
         histogram.observe(seconds)
-        if self._access is not None and request.context is not None:
-            self._access(request.context, request.method, route, request.path, status, seconds, sent, request.peer)
+        self._access(request, status, seconds, sent)
+
+    def _histogram(self, request: Request, status: int) -> Histogram:
+        """The histogram of a request; kept for the next one unless its method is an invention, of which there are many."""
+        route = request.route or UNMATCHED
+        if request.method not in _METHODS:
+            return self._served.labels("_OTHER", route, status)
+        histogram = self._routes[request.method, request.route, status] = self._served.labels(request.method, route, status)
+        return histogram
 
     def active(self, count: Callable[[], int]) -> None:
         """Show ``count`` as the requests being answered."""
@@ -69,11 +79,18 @@ class Telemetry:
 
     def call(self, peer: str, outcome: str, seconds: float) -> None:
         """Count one call with all its attempts."""
-        self._called.labels(peer, outcome).observe(seconds)
+        histogram = self._calls.get((peer, outcome))
+        if histogram is None:
+            histogram = self._calls[peer, outcome] = self._called.labels(peer, outcome)
+        histogram.observe(seconds)
 
     def attempt(self, request: Request, outcome: Outcome, seconds: float) -> None:
         """Count one attempt."""
-        self._attempted.labels(request.peer, request.method, outcome.name).observe(seconds)
+        key = (request.peer, request.method, outcome.name)
+        histogram = self._attempts.get(key)
+        if histogram is None:
+            histogram = self._attempts[key] = self._attempted.labels(*key)
+        histogram.observe(seconds)
 
     def retried(self, peer: str, outcome: str) -> None:
         """Count one attempt after the first."""
@@ -87,6 +104,10 @@ class Telemetry:
         return {
             (name, state): float(count) for name, peer in self._peers.items() for state, count in peer.balancer.states().items()
         }
+
+
+def _no_access(request: Request, status: int, seconds: float, sent: int) -> None:
+    """Write no access line."""
 
 
 def _age(peer: Peer) -> float | None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mizzen.edges.http import Pool, PoolLimits
 from mizzen.rules import events
-from mizzen.rules.balance import Balancer, Endpoint, picking
+from mizzen.rules.balance import Balancer, Endpoint
 from mizzen.rules.breaker import Breaker, breaking, count_outcomes
 from mizzen.rules.config import ClientConfig
 from mizzen.rules.discovery import Back, Changed, EndpointStore, Held, Instance, Lost, Resolver, StoreEvent
 from mizzen.rules.retry import Budget, retry
-from mizzen.rules.timeouts import attempt, deadline
+from mizzen.rules.timeouts import attempt, out_of_time
 from mizzen.words.clock import Clock, Random, format_duration
-from mizzen.words.context import Context, current, send, timeout_field
+from mizzen.words.context import carry, current
 from mizzen.words.errors import CallError, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
 from mizzen.words.message import Call, Request, Response
@@ -27,6 +26,10 @@ from mizzen.words.outcome import CANCELLED, UNKNOWN, Outcome, Verdict, classify
 from .client import Client
 from .network import Network
 from .observing import Telemetry
+from .tls import usual_tls
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Tls
 
 FIRST_SNAPSHOT = 5.0
 """Seconds that a start waits for discovery's first word on a peer; after that calls fail fast until it comes."""
@@ -53,7 +56,7 @@ class Peer:
         clock: Clock,
         random: Random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.name = client.name
         self.required = client.required if config.required is None else config.required
@@ -69,6 +72,8 @@ class Peer:
         self._resolver = resolver
         self._network = network
         self._tls = tls
+        self._max_answer = config.max_answer
+        self._usual_tls: Tls | None = None
         self._sleep = sleep
         self._callers: set[str] = set()
         self._known = asyncio.Event()
@@ -92,7 +97,6 @@ class Peer:
             CLIENT_ORDER,
             [
                 ("edge", self._edge),
-                ("deadline", deadline(clock)),
                 ("breaker", breaking(self.breaker, peer=self.name, clock=clock)),
                 (
                     "retry",
@@ -107,31 +111,27 @@ class Peer:
                     ),
                 ),
                 ("hedge", None),
-                ("pick", picking(self.balancer, clock=clock, observe=telemetry.attempt)),
-                ("attempt", attempt(client.classify, clock)),
+                ("attempt", attempt(self.balancer, client.classify, clock, observe=telemetry.attempt)),
             ],
-            self._dispatch,
+            _dispatch,
         )
+        self.send = self.stack.handler
+        """Sends one call through the whole stack; raises a :class:`CallError` that knows what it means."""
         telemetry.peer(self)
 
     # -- the call ----------------------------------------------------------------------------------------------
 
-    def begin(self, *, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call:
+    def begin(self, idempotent: bool, timeout: float, declared: frozenset[int]) -> Call:
         """The record of a call that begins now, ended by its timeout or by the deadline of the work it is for."""
         now = self.clock()
         ends, inherited = now + timeout, False
         context = current()
         if context is not None and context.deadline is not None and context.deadline < ends:
             ends, inherited = context.deadline, True
-        call = Call(idempotent=idempotent, timeout=timeout, started=now, deadline=ends, inherited=inherited, declared=declared)
+        call = Call.of(idempotent, timeout, now, ends, inherited, declared)
         if self.explain:
             call.notes = []
         return call
-
-    @property
-    def send(self) -> Handler:
-        """Sends one call through the whole stack; raises a :class:`CallError` that knows what it means."""
-        return self.stack.handler
 
     def _edge(self, inner: Handler) -> Handler:
         clock, observe, name, callers = self.clock, self._telemetry.call, self.name, self._callers
@@ -141,12 +141,13 @@ class Peer:
             if call is None:
                 raise TypeError("a request without a call cannot go through a client's stack")
             parent = current()
-            request.context = context = Context(clock=clock) if parent is None else parent.child()
             if parent is not None and parent.route:
                 callers.add(parent.route)
-            send(context, request.headers, left=0.0)
+            carry(parent, request.headers.raw)
             outcome: Outcome = CANCELLED
             try:
+                if call.deadline <= call.started:  # work that nobody waits for any more is not begun
+                    raise out_of_time(request, call)
                 response = await inner(request)
                 outcome = call.outcome or classify(request, response)
                 return response
@@ -164,16 +165,6 @@ class Peer:
                 observe(name, outcome.name, clock() - call.started)
 
         return edge
-
-    def _dispatch(self, request: Request) -> Awaitable[Response]:
-        call = request.call
-        if call is None or call.endpoint is None:
-            raise TypeError("a request reaches a connection pool through the pick alone")
-        # The edge put the timeout header last, so that each attempt can say what it is given.
-        left = call.allowance(self.clock())
-        request.headers.raw[-1] = timeout_field(left)
-        answer: Awaitable[Response] = call.endpoint.send(request)
-        return answer
 
     # -- endpoints ---------------------------------------------------------------------------------------------
 
@@ -234,17 +225,26 @@ class Peer:
             await self._sleep(1.0 if due is None else max(0.05, min(due, 1.0)))
 
     def _open_pool(self, instance: Instance) -> Pool:
-        if instance.scheme == "https" and self._tls is None:
-            self._tls = ssl.create_default_context()  # once: it reads every certificate of the system's store
+        tls = self._tls  # where it is configured nobody may talk us out of it, a registry neither
+        if instance.scheme == "https" and tls is None:
+            if self._usual_tls is None:  # once: it reads every certificate of the system's store
+                setting = f"clients.{self.name}.tls"
+                self._usual_tls = usual_tls({part: f"{setting}.{part}" for part in ("ca", "cert", "server_name")})
+            tls = self._usual_tls
         return Pool(
             instance.host,
             instance.port,
-            tls=self._tls if instance.scheme == "https" else None,
+            tls=tls,
             connect=self._network.connect,
-            limits=PoolLimits() if _is_address(instance.host) else PoolLimits(age=VIRTUAL_AGE, spread=VIRTUAL_SPREAD),
+            limits=self._limits_at(instance.host),
             clock=self.clock,
             peer=self.name,
         )
+
+    def _limits_at(self, host: str) -> PoolLimits:
+        if _is_address(host):
+            return PoolLimits(body=self._max_answer)
+        return PoolLimits(body=self._max_answer, age=VIRTUAL_AGE, spread=VIRTUAL_SPREAD)
 
     def _missing(self) -> str:
         age = self.store.age(self.clock())
@@ -283,6 +283,14 @@ class Peer:
 
     def _exhausted(self, request: Request, outcome: Outcome) -> None:
         self._emit(events.BudgetExhausted(self.name))
+
+
+def _dispatch(request: Request) -> Awaitable[Response]:
+    call = request.call
+    if call is None or call.endpoint is None:
+        raise TypeError("a request reaches a connection pool through an attempt alone")
+    answer: Awaitable[Response] = call.endpoint.send(request)
+    return answer
 
 
 def _is_address(host: str) -> bool:

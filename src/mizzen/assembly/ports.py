@@ -41,6 +41,19 @@ def describe_holder(port: int) -> str:
     return f"another process ({tool} names it)"
 
 
+def describe_socket_holder(path: str) -> str:
+    """Who has that Unix socket open: ``"pid 4711 (python -m mizzen run order)"``, or how to find out."""
+    inodes = set()
+    with suppress(OSError):  # Linux's table; none elsewhere
+        for line in (_PROC / "net/unix").read_text().splitlines()[1:]:
+            columns = line.split(maxsplit=7)
+            if len(columns) == 8 and columns[7] == path:
+                inodes.add(columns[6])
+    if inodes and (holder := _holder(inodes)):
+        return f"pid {holder} ({_command(holder)})"
+    return f"another process (lsof {path} names it)"
+
+
 def _listening(port: int) -> Iterator[str]:
     """Inodes of the sockets that listen on the port, by Linux's tables; none elsewhere."""
     for table in ("net/tcp", "net/tcp6"):

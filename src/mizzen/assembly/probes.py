@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from mizzen.edges.telemetry import Metrics
 from mizzen.rules.health import Health
@@ -26,6 +26,20 @@ class State(Enum):
     CLOSED = "closed"
 
 
+class Crew(Protocol):
+    """The workers that answer as one instance, as one of them or their supervisor knows it."""
+
+    def state(self) -> State: ...
+    def waiting(self) -> list[str]: ...
+    def health(self, own: dict[str, Any]) -> dict[str, Any]:
+        """The body of ``/health``, made of that of the process that is asked."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """The page with everybody's metrics."""
+        ...
+
+
 class Probes:
     """Answers for one instance; they look at what is known already and never do work of their own."""
 
@@ -38,10 +52,13 @@ class Probes:
         about: dict[str, str],
         metrics: Metrics,
         discovery: Callable[[], dict[str, Any]],
+        crew: Crew | None = None,
     ) -> None:
-        self._state = state
+        """A ``crew`` answers for its state: who asks does not choose which of the processes he is answered by."""
+        self._state = state if crew is None else crew.state
         self._health = health
-        self._waiting = waiting
+        self._waiting = waiting if crew is None else crew.waiting
+        self._crew = crew
         self._about = about
         self._metrics = metrics
         self._discovery = discovery
@@ -50,7 +67,8 @@ class Probes:
         """The probes as routes, which go through the edge like any other and are counted there."""
         router = Router()
         handlers: dict[str, Handler] = {}
-        for path, handler in zip(PATHS, (self.live, self.ready, self.health, self.metrics), strict=True):
+        metrics = self.metrics if self._crew is None else self.crew_metrics
+        for path, handler in zip(PATHS, (self.live, self.ready, self.health, metrics), strict=True):
             router.get(path, handler)
             handlers[path] = handler
         return [(route, handlers[route.template]) for route in router.routes]
@@ -73,6 +91,8 @@ class Probes:
         state = self._state()
         report = self._health.report()
         body: dict[str, Any] = {**report, **self._about, "state": state.value, "discovery": self._discovery()}
+        if self._crew is not None:
+            body = self._crew.health(body)
         if state is State.STARTING:
             body["waiting_for"] = self._waiting()
         if state is not State.SERVING:
@@ -82,3 +102,9 @@ class Probes:
     async def metrics(self, request: Request) -> Response:
         """Every metric of the process in Prometheus' text format."""
         return Response(200, self._metrics.render(), content_type=METRICS_TYPE)
+
+    async def crew_metrics(self, request: Request) -> Response:
+        """Every metric of every worker, added up."""
+        if self._crew is None:
+            return await self.metrics(request)
+        return Response(200, await self._crew.metrics(), content_type=METRICS_TYPE)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mizzen.edges.http import Limits, Pool, PoolLimits, Server
-from mizzen.edges.registry import Registry
+from mizzen.edges.registry import UNVERIFIED, Registry
 from mizzen.words.errors import StartError
 from mizzen.words.message import Request, Response
 
 from .answering import refusal
 from .identity import is_loopback
 from .network import Listener, Network, SocketNetwork
+from .tls import unverified_tls, usual_tls
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Tls
 
 PROBE_TIMEOUT = 2.0
 """Seconds for the answer to an HTTP check; Consul's default is 10, which is too long to be useful on loopback."""
@@ -53,7 +57,11 @@ async def open_registry(host: str, port: int, *, token: str | None = None, netwo
 
     async def probe(request: Request) -> Response:
         at = urlsplit(request.peer)
-        tls = ssl.create_default_context() if at.scheme == "https" else None
+        tls: Tls | None = None
+        if at.scheme == UNVERIFIED:
+            tls = unverified_tls()
+        elif at.scheme == "https":
+            tls = usual_tls({"ca": "SSL_CERT_FILE"})
         host, number = at.hostname or "", at.port or (443 if tls else 80)
         pool = Pool(host, number, tls=tls, connect=network.connect, limits=PoolLimits(), clock=loop.time, peer=request.peer)
         try:

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mizzen.edges.http import Limits, Server
-from mizzen.rules.binding import Plan
+from mizzen.rules.binding import Plan, as_it_is, waits
 from mizzen.rules.config import ServiceConfig
 from mizzen.rules.events import CheckChanged, StepTaken
 from mizzen.rules.health import Check, Health
@@ -17,13 +17,19 @@ from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
 from mizzen.words.clock import Clock, monotonic
 from mizzen.words.handler import Handler
+from mizzen.words.message import Request
 
 from .edge import Edge, Leaf
 from .observing import Telemetry
-from .peers import FIRST_SNAPSHOT, Peer
-from .probes import Probes, State
+from .probes import Crew, Probes, State
 from .resources import HEED_LIMIT, Resources
 from .service import Service
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Certificates
+
+    from .apps import Apps  # loaded by services that mount some
+    from .peers import Peer  # loaded by services that have some
 
 THREADS = 32
 """Handlers without ``async`` that run at once; more wait their turn, so that they cannot exhaust the machine."""
@@ -47,7 +53,13 @@ class Running:
         about: dict[str, str],
         clock: Clock = monotonic,
         overrides: Mapping[type, Any] | None = None,
+        tls: Certificates | None = None,
+        crew: Crew | None = None,
     ) -> None:
+        """``tls`` is for the service's port; a port of its own for the platform's questions speaks HTTP.
+
+        ``crew`` is of whom this is one worker, if it is.
+        """
         self.service = service
         self.config = config
         self.peers = dict(peers)
@@ -57,9 +69,12 @@ class Running:
         self._emit = telemetry.emit
         self._telemetry = telemetry
         self._clock = clock
+        self._tls = tls
         self._threads: ThreadPoolExecutor | None = None
         self._background: list[asyncio.Task[None]] = []
-        self._resources = Resources(service.provided.values(), emit=telemetry.emit, clock=clock, overrides=overrides)
+        self._apps = self._mounted()
+        things = [*service.provided.values(), *(self._apps.lifespans() if self._apps is not None else ())]
+        self._resources = Resources(things, emit=telemetry.emit, clock=clock, overrides=overrides)
         self.health = Health(clock=clock, sleep=asyncio.sleep, on_change=self._check_changed)
         self._probes = Probes(
             state=lambda: self.state,
@@ -68,6 +83,7 @@ class Running:
             about=about,
             metrics=telemetry.metrics,
             discovery=lambda: {name: peer.store.describe() for name, peer in self.peers.items()},
+            crew=crew,
         )
         self._own_probes = self._probe_leaves() if config.admin.port is None else []
         self.edge = self._edge(self._own_probes)
@@ -75,13 +91,27 @@ class Running:
 
     def server(self) -> Server:
         """The server that speaks HTTP for this service."""
-        server = self._server(self.edge)
+        server = self._server(self.edge, self._tls)
         self._telemetry.active(lambda: server.in_flight)
         return server
 
     def admin_server(self) -> Server:
         """The server that answers the platform's questions alone, where these have a port of their own."""
         return self._server(self._edge(self._probe_leaves()))
+
+    def _mounted(self) -> Apps | None:
+        if not self.service.apps:
+            return None
+        from .apps import Apps
+
+        limits = self.config.limits
+
+        def accepted(request: Request) -> None:
+            if request.admitted:  # a WebSocket is mostly idle: it counts as a connection, not as a request in flight
+                request.admitted = False
+                self.edge.limit.leave()
+
+        return Apps(self.service.name, self.service.apps, body=limits.body, timeout=limits.handler, accepted=accepted)
 
     def _edge(self, leaves: list[tuple[Route, Leaf]]) -> Edge:
         return Edge(
@@ -92,7 +122,7 @@ class Running:
             observe=self._telemetry.observe,
         )
 
-    def _server(self, edge: Edge) -> Server:
+    def _server(self, edge: Edge, tls: Certificates | None = None) -> Server:
         limits = self.config.limits
         return Server(
             edge.answer,
@@ -110,7 +140,9 @@ class Running:
             max_body=edge.max_body,
             refuse=edge.refuse,
             sent=edge.sent,
+            at_once=edge.at_once,
             wall=time.time,
+            tls=None if tls is None else tls.context,
         )
 
     def enter(self, state: State) -> None:
@@ -125,10 +157,13 @@ class Running:
             peer.start()
         await self._resources.open()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="handler")
-        self.edge.table = Table(self._own_probes + self._leaves())
-        started = self._clock()
-        await asyncio.gather(*(peer.known(FIRST_SNAPSHOT) for peer in self.peers.values()))
+        entries = self._own_probes + self._leaves()
+        self.edge.table = Table(entries) if self._apps is None else self._apps.table(entries, probes=bool(self._own_probes))
         if self.peers:
+            from .peers import FIRST_SNAPSHOT
+
+            started = self._clock()
+            await asyncio.gather(*(peer.known(FIRST_SNAPSHOT) for peer in self.peers.values()))
             self._emit(StepTaken("find peers", self._clock() - started, FIRST_SNAPSHOT))
         self._add_checks()
         self._background.append(asyncio.get_running_loop().create_task(self.health.run(), name="health"))
@@ -140,12 +175,17 @@ class Running:
             return [self._resources.waiting_for]
         return list(self.health.waiting())
 
+    async def finish(self, seconds: float) -> int:
+        """Wait for what mounted apps do behind their answers, cut it off after ``seconds``; how many were cut off."""
+        return 0 if self._apps is None else await self._apps.finish(seconds)
+
     async def close(self) -> list[str]:
         """Stop what runs in the background, then close everything in reverse; the names of what failed to."""
         for task in self._background:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background, timeout=HEED_LIMIT)
+        await self.finish(0)
         failed = await self._resources.close()
         for name, peer in self.peers.items():
             await peer.stop()
@@ -177,7 +217,10 @@ class Running:
 
     def _probe_leaves(self) -> list[tuple[Route, Leaf]]:
         timeout = self.config.limits.handler
-        return [(route, Leaf(route, handler, False, timeout, True, _name(route))) for route, handler in self._probes.routes()]
+        return [
+            (route, Leaf(route, handler, False, timeout, True, _name(route), None if waits(handler) else as_it_is(handler)))
+            for route, handler in self._probes.routes()
+        ]
 
     def _leaves(self) -> list[tuple[Route, Leaf]]:
         return [(route, self._leaf(route, plan)) for route, plan in self._plans]
@@ -187,7 +230,8 @@ class Running:
         for layer in reversed(route.layers):
             handler = layer(handler)
         timeout = self.config.limits.handler if route.timeout is None else route.timeout
-        return Leaf(route, handler, plan.streams_body, timeout, False, _name(route))
+        by_hand = None if route.layers else plan.compile_by_hand(self._resources.values)
+        return Leaf(route, handler, plan.streams_body, timeout, False, _name(route), by_hand)
 
     def _in_thread(self, work: Callable[[], Any]) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)

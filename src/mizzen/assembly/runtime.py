@@ -11,18 +11,20 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mizzen.edges.http import Server
 from mizzen.rules.events import Hook, StateChanged, StepTaken
 from mizzen.words.clock import Clock, monotonic
 from mizzen.words.errors import StartError
 
-from .announce import WITHDRAW_LIMIT, Announcer
 from .load import placed
 from .network import Listener, Network
 from .probes import State
 from .running import Running
+
+if TYPE_CHECKING:
+    from .announce import Announcer
 
 SLOW_START = 10.0
 """Seconds after which a start that still waits says again what it waits for."""
@@ -46,9 +48,12 @@ class Runtime:
         emit: Hook,
         announcer: Callable[[int], Announcer | None],
         clock: Clock = monotonic,
+        bound: str | None = None,
     ) -> None:
+        """``bound`` is what to say of the socket where it is not ours."""
         self.running = running
         self.port = port
+        self._bound = bound
         self._network = network
         self._host = host
         self._admin_port = admin_port
@@ -72,7 +77,7 @@ class Runtime:
         restore = self._take_signals() if signals else _nothing
         try:
             await self._bind()
-            self._enter(State.STARTING, f"bound {self._host}:{self.port}")
+            self._enter(State.STARTING, self._bound or f"bound {self._host}:{self.port}")
             if await self._until_stop(self.running.start()):
                 started()
                 await self._serve()
@@ -89,8 +94,15 @@ class Runtime:
         """Where the service is in its life."""
         return self.running.state
 
-    def stop(self, why: str = "stop") -> None:
-        """Ask for a graceful stop; asked again, leave out what is left of it."""
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
+
+    def stop(self, why: str = "stop", *, linger: bool = True) -> None:
+        """Ask for a graceful stop, without lingering where nobody new may come; asked again, leave out what is left of it."""
+        if not linger:
+            self._linger = 0.0
         if self._stop.is_set():
             log.warning("%s again: forced", why)
             self._force.set()
@@ -149,25 +161,33 @@ class Runtime:
         if self._announcer is not None:
             started = self._clock()
             await self._announcer.withdraw()
+            from .announce import WITHDRAW_LIMIT
+
             self._emit(StepTaken("withdraw", self._clock() - started, WITHDRAW_LIMIT))
-        self._enter(State.LINGERING, "withdrawn" if self._announcer else "no registry to withdraw from")
+        self._enter(State.LINGERING, "withdrawn" if self._announcer else "nothing to withdraw")
         self.server.linger()
         await self._forced_or(self._linger)
         self._enter(State.DRAINING, f"{self.server.in_flight} requests in flight")
         self._stop_listening()
-        drain = asyncio.ensure_future(self.server.drain(self._drain))
+        drain = asyncio.ensure_future(self._drained(self._drain))
         force = asyncio.ensure_future(self._force.wait())
         await asyncio.wait({drain, force}, return_when=asyncio.FIRST_COMPLETED)
         force.cancel()
         if not drain.done():
             drain.cancel()
             await asyncio.wait({drain})
-            cut = await self.server.drain(0)
+            cut = await self._drained(0)
         else:
             cut = drain.result()
         if cut:
             log.error("%d requests were cut off at the end of the drain", cut)
         return await self._close(1 if cut else 0)
+
+    async def _drained(self, seconds: float) -> int:
+        """Let requests finish, and what mounted apps do behind their answers; how many were cut off after ``seconds``."""
+        began = self._clock()
+        cut = await self.server.drain(seconds)
+        return cut + await self.running.finish(max(0.0, began + seconds - self._clock()))
 
     async def _close(self, code: int) -> int:
         """Close what is open, in reverse; the socket last in a start that was cancelled."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from mizzen.rules.binding import Plan, plan
 from mizzen.rules.router import Route, Router, Table
 from mizzen.words.clock import parse_duration
 from mizzen.words.errors import StartError
 from mizzen.words.handler import CLIENT_ORDER, SERVER_ORDER
+from mizzen.words.lazy import pattern
 from mizzen.words.outcome import Classifier, classify
 
-from .client import Client
+if TYPE_CHECKING:
+    from .apps import Mounted  # loaded by services that mount some
+    from .client import Client
 
 Factory = Callable[[], AbstractAsyncContextManager[Any]]
 CheckFunction = Callable[[Any], Awaitable[None] | None]
 """Looks at an opened thing and raises when it cannot be used."""
 
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_NAME = pattern(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-class Provided(NamedTuple):
+class Provided(Struct, frozen=True):
     """A thing that handlers take by its type."""
 
     type: type
@@ -37,7 +41,7 @@ class Provided(NamedTuple):
         return self.type.__name__
 
 
-class OwnCheck(NamedTuple):
+class OwnCheck(Struct, frozen=True):
     """A check of the service's own, beside those of provided things and peers."""
 
     name: str
@@ -59,6 +63,8 @@ class Service:
         self.provided: dict[type, Provided] = {}
         self.clients: dict[str, Client] = {}
         self.checks: list[OwnCheck] = []
+        self.apps: list[Mounted] = []
+        self._planned: tuple[tuple[list[Route], set[type]], list[tuple[Route, Plan]]] | None = None
 
     def provide(
         self, what: Any, factory: Factory | None = None, *, check: CheckFunction | None = None, required: bool = True
@@ -94,6 +100,20 @@ class Service:
         """Add a domain: its package's ``register_handlers`` is called with a router."""
         self.router.mount(register_handlers, prefix=prefix)
 
+    def mount_app(self, path: str, app: Any, *, timeout: str | float | None = None, max_body: int | None = None) -> None:
+        """Answer everything below ``path`` that no route answers by an ASGI app; ``"/"`` for all that is left.
+
+        Its lifespan runs after everything provided was opened and before that is closed. ``timeout`` (seconds or
+        ``"250ms"``) until the head of an answer and ``max_body`` (bytes, of a WebSocket's message too) replace the
+        server's. Raises ``StartError`` for what is no ASGI 3 app, and for two at one path.
+        """
+        from .apps import mounted
+
+        added = mounted(path, app, service=self.name, timeout=timeout, max_body=max_body)
+        if any(each.prefix == added.prefix for each in self.apps):
+            raise StartError(f"{self.name} mounts two apps at {path!r}", fix="mount each at a path of its own")
+        self.apps.append(added)
+
     def client(
         self,
         name: str,
@@ -112,6 +132,8 @@ class Service:
             raise StartError(f"{self.name} declares the client {name!r} twice", fix="declare it once and hand it on")
         if retries is not None and retries < 0:
             raise StartError(f"the client {name!r} of {self.name} has {retries} retries", fix="0 for none, or leave it out")
+        from .client import Client  # half of what there is to import is for calling: a service without clients has none of it
+
         client = Client(name, required=required, timeout=self._seconds(name, timeout), retries=retries, classify=classify)
         self.clients[name] = client
         return client
@@ -140,11 +162,14 @@ class Service:
         types = {*self.provided, *also}
         try:
             self._check_names()
-            plans = [(route, plan(route, types)) for route in self.router.routes]
-            Table(plans)
+            declared = (self.router.routes[:], types)
+            if self._planned is None or self._planned[0] != declared:
+                plans = [(route, plan(route, types)) for route in self.router.routes]
+                Table(plans)
+                self._planned = (declared, plans)  # asked once when a service is loaded, and again when it runs
         except StartError as error:
             raise StartError(f"{self.name} cannot start: {error.what}", where=error.where, fix=error.fix) from None
-        return plans
+        return self._planned[1]
 
     def _check_names(self) -> None:
         """Every line of ``/health`` needs a name of its own."""
@@ -173,7 +198,8 @@ class Service:
                     "status": route.status,
                 }
                 for route in self.router.routes
-            ],
+            ]
+            + self._app_routes(),
             "stack": [{"layer": place.name, "why": place.why} for place in SERVER_ORDER],
             "provided": [thing.name for thing in self.provided.values()],
             "clients": {
@@ -185,6 +211,13 @@ class Service:
                 for name, client in self.clients.items()
             },
         }
+
+    def _app_routes(self) -> list[dict[str, Any]]:
+        if not self.apps:
+            return []
+        from .apps import shown
+
+        return [row for each in self.apps for row in shown(each)]
 
     def __repr__(self) -> str:
         return f"<Service {self.name}: {len(self.router.routes)} routes, clients {', '.join(self.clients) or 'none'}>"

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 from urllib.parse import quote, urlencode
 
-_PARAMETER = re.compile(r"\{([^{}]*)\}")
+from mizzen.words.lazy import pattern
+
+_PARAMETER = pattern(r"\{([^{}]*)\}")
 
 
 class Target:
     """A path template of a call, compiled once."""
 
-    __slots__ = ("_names", "_parts", "template")
+    __slots__ = ("_first", "_names", "_rest", "template")
 
     def __init__(self, template: str) -> None:
         if not template.startswith("/") or "?" in template or "#" in template:
             raise ValueError(f"{template!r} is not a path template: it starts with / and takes its query as query=")
         self.template = template
         pieces = _PARAMETER.split(template)
-        self._parts, self._names = pieces[::2], pieces[1::2]
+        self._first, self._names = pieces[0], pieces[1::2]
+        self._rest = list(zip(self._names, pieces[2::2], strict=True))
 
     def fill(self, path: Mapping[str, Any] | None) -> str:
         """The path with each parameter percent-encoded; ``ValueError`` when one is missing, unknown or not one segment."""
         given = path or {}
         if len(given) != len(self._names):
             raise ValueError(f"{self.template} takes path parameters {self._names}, got {sorted(given)}")
-        out = [self._parts[0]]
-        for name, part in zip(self._names, self._parts[1:], strict=True):
+        out = self._first
+        for name, part in self._rest:
             try:
-                value = as_text(given[name])
+                value = given[name]
             except KeyError:
                 raise ValueError(f"{self.template} takes path parameters {self._names}, got {sorted(given)}") from None
-            if value in ("", ".", ".."):  # such a segment would lead to another route
-                raise ValueError(f"path parameter {name} of {self.template} cannot be {value!r}")
-            out.append(quote(value, safe="-._~"))
-            out.append(part)
-        return "".join(out)
+            if value.__class__ is not str:
+                value = as_text(value)
+            if not (value.isalnum() and value.isascii()):  # nearly all are: numbers and names that mean themselves
+                if value in ("", ".", ".."):  # such a segment would lead to another route
+                    raise ValueError(f"path parameter {name} of {self.template} cannot be {value!r}")
+                value = quote(value, safe="-._~")
+            out += value + part
+        return out
 
 
 def encode_query(query: Mapping[str, Any] | None) -> str:

@@ -44,9 +44,9 @@ class Verbs(ABC):
     async def get(self, template: str, *, absent: D, **options: Unpack[ReadOptions]) -> Response | D: ...
     @overload
     async def get(self, template: str, **options: Unpack[ReadOptions]) -> Response: ...
-    async def get(self, template: str, **options: Any) -> Any:
+    def get(self, template: str, **options: Any) -> Any:
         """GET, sent again where that is safe; ``absent`` is returned for a 404."""
-        return await self.call("GET", template, **options)
+        return self.call("GET", template, **options)
 
     async def head(self, template: str, **options: Unpack[ReadOptions]) -> Response:
         """HEAD, sent again where that is safe."""
@@ -57,30 +57,30 @@ class Verbs(ABC):
     async def post(self, template: str, *, into: type[T], **options: Unpack[SendOptions]) -> T: ...
     @overload
     async def post(self, template: str, **options: Unpack[SendOptions]) -> Response: ...
-    async def post(self, template: str, **options: Any) -> Any:
+    def post(self, template: str, **options: Any) -> Any:
         """POST, sent once."""
-        return await self.call("POST", template, **options)
+        return self.call("POST", template, **options)
 
     @overload
     async def put(self, template: str, *, into: type[T], **options: Unpack[SendOptions]) -> T: ...
     @overload
     async def put(self, template: str, **options: Unpack[SendOptions]) -> Response: ...
-    async def put(self, template: str, **options: Any) -> Any:
+    def put(self, template: str, **options: Any) -> Any:
         """PUT, sent once."""
-        return await self.call("PUT", template, **options)
+        return self.call("PUT", template, **options)
 
     @overload
     async def patch(self, template: str, *, into: type[T], **options: Unpack[SendOptions]) -> T: ...
     @overload
     async def patch(self, template: str, **options: Unpack[SendOptions]) -> Response: ...
-    async def patch(self, template: str, **options: Any) -> Any:
+    def patch(self, template: str, **options: Any) -> Any:
         """PATCH, sent once."""
-        return await self.call("PATCH", template, **options)
+        return self.call("PATCH", template, **options)
 
     @overload
     async def delete(self, template: str, *, into: type[T], **options: Unpack[SendOptions]) -> T: ...
     @overload
     async def delete(self, template: str, **options: Unpack[SendOptions]) -> Response: ...
-    async def delete(self, template: str, **options: Any) -> Any:
+    def delete(self, template: str, **options: Any) -> Any:
         """DELETE, sent once."""
-        return await self.call("DELETE", template, **options)
+        return self.call("DELETE", template, **options)

@@ -20,6 +20,8 @@ COOLDOWN = 30.0
 TRIAL_WAIT = 1.0
 """Seconds that a refused caller is told while a trial is under way: its end is not known, and 0 would invite a storm."""
 
+SUCCESS = Verdict.SUCCESS  # a name of its own: this is on the path of every call
+
 State = Literal["closed", "open", "half_open"]
 
 
@@ -151,7 +153,7 @@ def breaking(breaker: Breaker, *, peer: str, clock: Clock) -> Layer:
         async def send(request: Request) -> Response:
             call = request.call
             assert call is not None  # the client's edge gives every request its call
-            token = breaker.enter(clock())
+            token = breaker.generation if breaker.state == "closed" else breaker.enter(clock())
             if token is None:
                 error = _refusal(breaker, peer, clock())
                 error.outcome = call.outcome = BREAKER_OPEN
@@ -167,8 +169,9 @@ def breaking(breaker: Breaker, *, peer: str, clock: Clock) -> Layer:
             finally:  # a cancelled call has no outcome of its own: neutral, and a trial's lease is free again
                 if outcome is None:
                     breaker.settle(token, Verdict.NEUTRAL, clock())
-                else:
+                elif breaker.count or breaker.state != "closed" or outcome.breaker is not SUCCESS:
                     breaker.settle(token, outcome.breaker, clock(), outcome.name)
+                # else a success among successes, as nearly always, which changes nothing
 
         return send
 

@@ -45,13 +45,17 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def origin(self) -> str:
-        """Such as ``http://10.0.3.7:8101``; an IPv6 address stands in brackets."""
+        """Such as ``http://10.0.3.7:8101``; an IPv6 address stands in brackets, a Unix socket is its path."""
+        if self.host.startswith("/"):
+            return f"{self.scheme}://{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
 
 def instance_id(service: str, address: str, port: int) -> str:
     """The id of an instance: unique because its address is, and the same after a restart."""
+    if address.startswith(("/", "unix:")):  # a Unix socket has no port
+        return f"{service}-{address.removeprefix('unix:')}"
     return f"{service}-{address.strip('[]')}-{port}"
 
 

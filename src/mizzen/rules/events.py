@@ -5,7 +5,6 @@ A sentence says what happened, why, what it touches and, where somebody can do s
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -13,8 +12,9 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from mizzen.words.clock import Clock, format_duration
+from mizzen.words.lazy import pattern
 
-_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+_CAPITAL = pattern(r"(?<!^)(?=[A-Z])")
 
 
 class Event(Protocol):

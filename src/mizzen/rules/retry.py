@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from mizzen.words.clock import Clock, Random, format_duration
 from mizzen.words.handler import Handler, Layer
@@ -29,6 +31,7 @@ BUDGET_FLOOR = 10.0
 BUDGET_WINDOW = 10.0
 """Seconds that deposits, and retries made, are remembered (Finagle, tower)."""
 RETRY_AFTER = "retry-after"
+NEVER = Resend.NEVER  # a name of its own: this is on the path of every call
 
 OnRetry = Callable[[Request, Outcome, int], None]
 """Called before each resend with the outcome that led to it and its number, from 1."""
@@ -135,18 +138,36 @@ def retry(
             assert call is not None  # the client's edge gives every request its call
             now = clock()
             balance = budget.deposit(now)
-            course = _Course(request, call, rule) if call.notes is None else _Explained(request, call, rule)
+            course: _Course | None = None
+            if call.notes is not None:
+                course = _Explained(request, call, rule)
+            elif request.body.__class__ is not bytes:
+                course = _Course(request, call, rule)
             while True:
-                course.begin(now, balance)
+                if course is not None:
+                    course.begin(now, balance)
+                else:  # the first attempt, and nearly always the only one: it needs no course yet
+                    call.outcome = None
+                    call.last = not call.idempotent or not retries or _is_last(call, now, balance)
                 response: Response | None = None
                 try:
                     response = await following(request)
                 except Exception:
-                    wait = course.again(call.outcome, None, clock())
+                    outcome = call.outcome
+                    if course is None:
+                        if outcome is None or outcome.resend is NEVER:
+                            raise
+                        course = _Course(request, call, rule)
+                    wait = course.again(outcome, None, clock())
                     if wait is None:
                         raise
                 else:
-                    wait = course.again(call.outcome, response, clock())
+                    outcome = call.outcome
+                    if course is None:
+                        if outcome is None or outcome.resend is NEVER:
+                            return response
+                        course = _Course(request, call, rule)
+                    wait = course.again(outcome, response, clock())
                     if wait is None:
                         return response
                 try:
@@ -165,7 +186,7 @@ def retry(
     return layer
 
 
-class _Rule(NamedTuple):
+class _Rule(Struct, frozen=True):
     """What is the same for every call to a peer."""
 
     budget: Budget
@@ -198,13 +219,12 @@ class _Course:
             not call.idempotent
             or self.paid >= self.rule.retries
             or self.body is not None
-            or call.deadline - now < 2 * LEAST_SHARE
-            or balance < 1  # an empty budget pays for no other attempt, so this one need not leave time for it
+            or _is_last(call, now, balance)
         )
 
     def again(self, outcome: Outcome | None, response: Response | None, now: float) -> float | None:
         """Seconds to wait before the next attempt; None when the call ends with what the latest came to."""
-        if outcome is None or outcome.resend is Resend.NEVER:
+        if outcome is None or outcome.resend is NEVER:
             return None
         wait = self._decide(outcome, response, now)
         return wait if isinstance(wait, float) else None
@@ -248,6 +268,12 @@ class _Course:
         return paid
 
 
+def _is_last(call: Call, now: float, balance: float) -> bool:
+    """Whether no attempt can follow one that begins at ``now``, for want of time or budget."""
+    # An empty budget pays for no other attempt, so this one need not leave time for it.
+    return call.deadline - now < 2 * LEAST_SHARE or balance < 1
+
+
 class _Explained(_Course):
     """The same, telling in ``call.notes`` what happens."""
 
@@ -270,7 +296,7 @@ class _Explained(_Course):
         name = "failed" if outcome is None else outcome.name
         what = f"{name} after {took}" if response is None else f"{response.status} in {took}"
         line = f"{number}  {tried[-1] if tried else self.request.peer}  {what}"
-        if outcome is None or outcome.resend is Resend.NEVER:
+        if outcome is None or outcome.resend is NEVER:
             notes.append(line)
             return None
         before = int(self.rule.budget.balance(now))

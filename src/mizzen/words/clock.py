@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+
+from .lazy import pattern
 
 Clock = Callable[[], float]
 """Seconds on a monotonic scale; the event loop's own ``time`` where virtual time is wanted."""
@@ -16,8 +17,8 @@ Random = Callable[[], float]
 monotonic: Clock = time.monotonic
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+_PART = pattern(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = pattern(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h))+")
 
 
 def parse_duration(value: str | float) -> float:

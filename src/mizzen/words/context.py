@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import re
 from contextvars import ContextVar
+from random import getrandbits
 
 from .clock import Clock, monotonic
+from .lazy import pattern
 from .message import Headers
 
 TRACEPARENT = b"traceparent"
@@ -18,10 +18,14 @@ TRACE_ID = b"x-trace-id"
 LONGEST_TIMEOUT = 86_400.0
 """Seconds; a caller's claim beyond a day is cut to it, so that a huge number cannot overflow a timer."""
 
+_NEVER_ZERO = 1 << 64
+"""A bit that is always set in the half of a trace id that is a span id as well: nothing but zeros would be invalid."""
 _CARRIED = frozenset({TRACEPARENT, TRACESTATE, TIMEOUT, TIMEOUT_ENVOY})
+_RECEIVED = _CARRIED | {b"baggage"}
+_NO_TIMEOUT = (TIMEOUT, b"1")
 
 # https://www.w3.org/TR/trace-context/#traceparent-header: version ff, all-zero ids and more fields in version 00 are invalid
-_TRACEPARENT = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_TRACEPARENT = pattern(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
 
 class Context:
@@ -40,8 +44,12 @@ class Context:
         clock: Clock = monotonic,
         baggage: str = "",
     ) -> None:
-        self.trace_id = trace_id or f"{random.getrandbits(128) or 1:032x}"
-        self.span_id = f"{random.getrandbits(64) or 1:016x}"
+        if trace_id:
+            self.trace_id = trace_id
+            self.span_id = (getrandbits(64) | 1).to_bytes(8, "big").hex()
+        else:
+            self.trace_id = trace_id = (getrandbits(128) | _NEVER_ZERO).to_bytes(16, "big").hex()
+            self.span_id = trace_id[:16]  # unique where it has to be, in its trace; a number less for each request
         self.parent_id = parent_id
         self.flags = flags
         self.tracestate = tracestate
@@ -73,6 +81,8 @@ class Context:
         return f"<Context trace {self.trace_id}{'' if left is None else f', {left:.3f}s left'}>"
 
 
+_new = Context.__new__
+
 _current: ContextVar[Context | None] = ContextVar("mizzen_context", default=None)
 
 
@@ -90,19 +100,29 @@ def receive(headers: Headers, *, clock: Clock = monotonic, now: float | None = N
     """The context that a caller's headers carry; whatever is absent or malformed is made anew."""
     parent = timeout = state = baggage = None
     for name, value in headers.raw:  # one pass: this is on the path of every request
-        if name == TRACEPARENT:
-            parent = value
-        elif name == TIMEOUT or (name == TIMEOUT_ENVOY and timeout is None):
-            timeout = value
-        elif name == TRACESTATE:
-            state = value if state is None else state + b"," + value
-        elif name == b"baggage":
-            baggage = value
+        if name in _RECEIVED:
+            if name == TRACEPARENT:
+                parent = value
+            elif name == TIMEOUT or (name == TIMEOUT_ENVOY and timeout is None):
+                timeout = value
+            elif name == TRACESTATE:
+                state = value if state is None else state + b"," + value
+            elif name == b"baggage":
+                baggage = value
     deadline = None
     if timeout is not None and timeout.isdigit():
         left = min(int(timeout[:12]) / 1000, LONGEST_TIMEOUT)
         deadline = (clock() if now is None else now) + left
-    context = Context(deadline=deadline, clock=clock) if parent is None else _continued(parent, state, deadline, clock)
+    if parent is None:  # slots set directly, to the same values as by the constructor: this is the usual request
+        context = _new(Context)
+        context.trace_id = trace_id = (getrandbits(128) | _NEVER_ZERO).to_bytes(16, "big").hex()
+        context.span_id = trace_id[:16]
+        context.parent_id = context.tracestate = context.baggage = context.route = ""
+        context.flags = "01"
+        context.deadline = deadline
+        context.clock = clock
+    else:
+        context = _continued(parent, state, deadline, clock)
     if baggage is not None:
         context.baggage = baggage.decode("latin-1")
     return context
@@ -117,17 +137,25 @@ def _continued(parent: bytes, state: bytes | None, deadline: float | None, clock
     return Context(trace_id, parent_id=parent_id, flags=flags, tracestate=tracestate, deadline=deadline, clock=clock)
 
 
-def send(context: Context, headers: Headers, *, left: float) -> None:
-    """Add the headers that carry ``context`` to a peer which has ``left`` seconds for its answer; they replace others."""
-    raw = headers.raw
+def carry(parent: Context | None, raw: list[tuple[bytes, bytes]]) -> None:
+    """Add the fields of a call made on behalf of ``parent``, in a span of its own, or of one that begins a trace.
+
+    They replace others of these names. The last says how long the peer has, and is set anew by each attempt.
+    """
+    baggage = "" if parent is None else parent.baggage
     if raw:  # such as all the headers of a request that is handed on
-        raw[:] = [field for field in raw if field[0] not in _CARRIED and not (context.baggage and field[0] == b"baggage")]
-    raw.append((TRACEPARENT, f"00-{context.trace_id}-{context.span_id}-{context.flags}".encode()))
-    if context.tracestate:
-        raw.append((TRACESTATE, context.tracestate.encode("latin-1")))
-    if context.baggage:
-        raw.append((b"baggage", context.baggage.encode("latin-1")))
-    raw.append(timeout_field(left))
+        raw[:] = [field for field in raw if field[0] not in _CARRIED and not (baggage and field[0] == b"baggage")]
+    span = (getrandbits(64) | 1).to_bytes(8, "big").hex()
+    if parent is None:
+        trace = (getrandbits(128) | _NEVER_ZERO).to_bytes(16, "big").hex()
+        raw.append((TRACEPARENT, f"00-{trace}-{span}-01".encode()))
+    else:
+        raw.append((TRACEPARENT, f"00-{parent.trace_id}-{span}-{parent.flags}".encode()))
+        if parent.tracestate:
+            raw.append((TRACESTATE, parent.tracestate.encode("latin-1")))
+        if baggage:
+            raw.append((b"baggage", baggage.encode("latin-1")))
+    raw.append(_NO_TIMEOUT)
 
 
 def timeout_field(left: float) -> tuple[bytes, bytes]:

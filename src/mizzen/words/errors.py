@@ -31,16 +31,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
+
+from .statuses import PHRASES
 
 if TYPE_CHECKING:
     from .outcome import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class Answer(MizzenError):
 
     def problem(self, trace_id: str) -> Problem:
         """This answer as an RFC 9457 problem."""
-        title = self.title or _PHRASES.get(self.status, "")
+        title = self.title or PHRASES.get(self.status, "")
         return Problem(self.type, title, self.status, self.detail, trace_id, self.errors or msgspec.UNSET)
 
 

@@ -20,6 +20,7 @@ from msgspec import inspect
 
 from .errors import Fault
 from .json import validate, validates_itself
+from .lazy import pattern
 
 FAULTS_MAX = 100
 """Faults named for one value: a body may hold half a million mistakes, nobody reads more, and each costs time."""
@@ -62,9 +63,9 @@ _COLLECTIONS: dict[type[inspect.Type], Any] = {
 _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 _WITH_FIELDS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 
-_PLACE = re.compile(r" - at `(?:\$([^`]*)|[^`]*` in `[^`]*)`$")
-_PLAIN_KEY = re.compile(r"[\w-]+")
-_VALUE = re.compile(r"^(Invalid(?: \w+)? value) '.*'$", re.DOTALL)
+_PLACE = pattern(r" - at `(?:\$([^`]*)|[^`]*` in `[^`]*)`$")
+_PLAIN_KEY = pattern(r"[\w-]+")
+_VALUE = pattern(r"^(Invalid(?: \w+)? value) '.*'$", re.DOTALL)
 _ANY = inspect.AnyType()
 _KINDER = {
     "Invalid UUID": "expected a UUID",
@@ -74,6 +75,8 @@ _KINDER = {
     "Invalid ISO8601 duration": "expected a duration such as PT1H30M",
     "Invalid decimal string": "expected a decimal number",
     "Invalid base64 encoded string": "expected base64",
+    "Integer value out of range": "number out of range",
+    "Number out of range": "number out of range",
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from .message import Request, Response
 
@@ -14,7 +15,7 @@ Layer = Callable[[Handler], Handler]
 """A thing that changes how it is answered."""
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True):
     """A layer's place in a stack, and why it stands there."""
 
     name: str
@@ -22,13 +23,11 @@ class Place(NamedTuple):
 
 
 CLIENT_ORDER = (
-    Place("edge", "sees the whole call, retries included: one record, one metric, one error"),
-    Place("deadline", "one absolute end for everything below it"),
+    Place("edge", "sees the whole call, retries included: one end to its time, one record, one metric, one error"),
     Place("breaker", "above retry, so that five failures mean five failed calls and not two calls and their retries"),
-    Place("retry", "above pick, so that the next attempt may go to another instance"),
+    Place("retry", "above attempt, so that the next one may go to another instance"),
     Place("hedge", "one more attempt is still an attempt: it draws on the retry budget"),
-    Place("pick", "chooses an endpoint and judges it by each attempt, timeouts included"),
-    Place("attempt", "the time one try may take, directly above the connection pool"),
+    Place("attempt", "one try: picks an endpoint, limits its time and judges it, directly above its connections"),
 )
 
 SERVER_ORDER = (

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .json import read, write
+from .lazy import pattern
 
 if TYPE_CHECKING:
     from .context import Context
+    from .link import Link
     from .outcome import Outcome
 
 Body = bytes | AsyncIterator[bytes]
 """A whole body, or one that arrives in pieces and can be read once."""
 
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.1: token
-_FORBIDDEN = re.compile(rb"[\x00\r\n]")
+_NAME = pattern(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.1: token
+_FORBIDDEN = pattern(rb"[\x00\r\n]")
 
 
 class Headers:
@@ -137,18 +138,30 @@ class Call:
         self.notes: list[str] | None = None
         """Lines for ``mizzen call --explain``; None when nobody asked."""
 
-    def allowance(self, now: float) -> float:
-        """Seconds that an attempt begun now may take: half of what remains while another could follow, else all of it."""
-        left = self.deadline - now
-        return left if self.last else left / 2
+    @classmethod
+    def of(
+        cls, idempotent: bool, timeout: float, started: float, deadline: float, inherited: bool, declared: frozenset[int]
+    ) -> Call:
+        """The same from what a client knows."""
+        call = cls.__new__(cls)  # slots set directly: this is on the path of every call
+        call.idempotent = idempotent
+        call.declared = declared
+        call.timeout = timeout
+        call.deadline = deadline
+        call.inherited = inherited
+        call.started = started
+        call.last = True
+        call.tried = []
+        call.endpoint = call.outcome = call.notes = None
+        return call
 
 
 class Request:
     """A request on either side of the wire. ``path`` is percent-encoded and without its query."""
 
     __slots__ = (
-        "admitted", "body", "call", "context", "headers", "method", "params", "path", "peer", "query", "route",
-        "started", "stream",
+        "admitted", "body", "call", "context", "headers", "leaf", "link", "method", "params", "path", "peer", "query",
+        "route", "started", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -180,8 +193,30 @@ class Request:
         """When the server side began with it, on its clock."""
         self.admitted = False
         """Whether it holds a place under the server's limit in flight."""
+        self.leaf: Any = None
+        """What the server side found for it, and will hand it to (``assembly.edge.Leaf``)."""
+        self.link: Link | None = None
+        """What it came over, on the server side where it has a task of its own; None elsewhere."""
         self.stream = False
         """Whether the caller wants the answer's body as it arrives, rather than whole."""
+
+    @classmethod
+    def of(cls, method: str, path: str, query: str, raw: list[tuple[bytes, bytes]], peer: str) -> Request:
+        """Put together what a parser has checked; takes the list of fields over, names must be lower-case."""
+        request = cls.__new__(cls)  # slots set directly: this is on the path of every request
+        request.method = method
+        request.path = path
+        request.query = query
+        request.headers = headers = Headers.__new__(Headers)
+        headers.raw = raw
+        request.body = b""
+        request.peer = peer
+        request.route = ""
+        request.params = ()
+        request.context = request.call = request.leaf = request.link = None
+        request.started = 0.0
+        request.admitted = request.stream = False
+        return request
 
     async def read(self) -> bytes:
         """The whole body; gathered once, kept for the next reader."""

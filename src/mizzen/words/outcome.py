@@ -132,6 +132,8 @@ def _by_error(error: BaseException) -> Outcome:
             return REFUSED
         case ConnectionLost(idle=True):
             return CLOSED_IDLE if error.sent else CLOSED_UNSENT
+        case ConnectionLost(sent=False):  # no handler can have seen it
+            return REFUSED
         case ConnectionLost():
             return LOST
         case CallTimeout(limit="deadline"):

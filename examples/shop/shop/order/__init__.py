@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mizzen import Fault, Invalid, NotFound, Response, Router
+from typing import Annotated
+
+from mizzen import Fault, Header, Invalid, NotFound, Response, Router
 
 from .model import Id, Limit, NewOrder, Offset, Order, OrderWithUser, Page
 from .store import OrderStore
@@ -32,7 +34,7 @@ async def get_order(id: Id, store: OrderStore, users: Users) -> OrderWithUser:
     return OrderWithUser(order.id, order.item, order.quantity, order.placed, user)
 
 
-async def create_order(new: NewOrder, store: OrderStore, users: Users) -> Response:
+async def create_order(new: NewOrder, store: OrderStore, users: Users) -> Annotated[Response, Order, Header("location")]:
     """A new order, and where to find it."""
     await _known(new, users)
     order = await store.add(new)

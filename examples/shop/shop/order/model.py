@@ -11,10 +11,11 @@ LARGEST = 2**31 - 1
 """The largest id: what an INTEGER column holds."""
 
 Id = Annotated[int, Meta(ge=0, le=LARGEST)]
-Item = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
+Item = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*\Z")]
 Quantity = Annotated[int, Meta(ge=1, le=1000)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Offset = Annotated[int, Meta(ge=0, le=LARGEST)]
+Time = Annotated[datetime, Meta(tz=True)]
 
 
 class User(Struct):
@@ -39,7 +40,7 @@ class Order(Struct):
     user_id: int
     item: str
     quantity: int
-    placed: datetime
+    placed: Time
 
 
 class OrderWithUser(Struct):
@@ -48,7 +49,7 @@ class OrderWithUser(Struct):
     id: int
     item: str
     quantity: int
-    placed: datetime
+    placed: Time
     user: User | None
 
 

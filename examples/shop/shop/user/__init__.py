@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mizzen import Conflict, NotFound, Response, Router
+from typing import Annotated
+
+from mizzen import Conflict, Header, NotFound, Response, Router
 
 from .model import Id, Limit, NewUser, Offset, Page, User
 from .store import UserStore
@@ -30,7 +32,7 @@ async def get_user(id: Id, store: UserStore) -> User:
     return user
 
 
-async def create_user(new: NewUser, store: UserStore) -> Response:
+async def create_user(new: NewUser, store: UserStore) -> Annotated[Response, User, Header("location")]:
     """A new user, and where to find it."""
     user = await store.add(new)
     answer = Response.json_of(user, 201)

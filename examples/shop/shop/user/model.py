@@ -10,8 +10,8 @@ LARGEST = 2**31 - 1
 """The largest id: what an INTEGER column holds."""
 
 Id = Annotated[int, Meta(ge=0, le=LARGEST)]
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
-Email = Annotated[str, Meta(pattern=r"^[^@\s\x00]+@[^@\s\x00]+$", max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*\Z")]
+Email = Annotated[str, Meta(pattern=r"^[^@\x00-\x20]+@[^@\x00-\x20]+\Z", max_length=200)]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Offset = Annotated[int, Meta(ge=0, le=LARGEST)]
 

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
-from .limits import Limits, PoolLimits
-from .server import Server
-from .transport import Connector, Pool, connect
+from typing import TYPE_CHECKING
 
-__all__ = ["Connector", "Limits", "Pool", "PoolLimits", "Server", "connect"]
+from mizzen.words.lazy import lazily
+
+if TYPE_CHECKING:
+    from .certificates import Certificates, TlsFiles
+    from .limits import Limits, PoolLimits
+    from .server import Server
+    from .tls import Tls, secured
+    from .transport import Connector, Pool, connect
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            ".certificates": "Certificates TlsFiles",
+            ".limits": "Limits PoolLimits",
+            ".server": "Server",
+            ".tls": "Tls secured",
+            ".transport": "Connector Pool connect",
+        },
+    )
+
+__all__ = ["Certificates", "Connector", "Limits", "Pool", "PoolLimits", "Server", "Tls", "TlsFiles", "connect", "secured"]

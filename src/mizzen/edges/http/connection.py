@@ -9,15 +9,17 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from mizzen.words.errors import CallError, ConnectFailed, ConnectionLost
+from mizzen.words.errors import CallError, ConnectFailed, ConnectionLost, PeerError
 from mizzen.words.message import Body, Request, Response
 
 from .body import BodyStream
-from .framing import is_chunked
+from .framing import CHUNK_OVERHEAD, is_chunked, may_keep
 from .limits import PoolLimits
+from .refused import HandshakeRefused
 from .writing import LARGE, LAST_CHUNK, chunk
 
-_WATCHED = frozenset({b"content-length", b"transfer-encoding"})
+_WATCHED = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_LF = ord("\n")
 
 
 class Owner(Protocol):
@@ -37,9 +39,9 @@ class ClientConnection(asyncio.Protocol):
     """Sends one request at a time; gone for good after anything that is not a clean end of an answer."""
 
     __slots__ = (
-        "_blocked", "_bodiless", "_fed", "_final", "_headers", "_keep", "_loop", "_owner", "_parser", "_pieces", "_poll",
-        "_room", "_size", "_spent", "_status", "_stream", "_stream_wanted", "_transport", "_until_eof", "_upload", "_waiter",
-        "busy", "closed", "expires", "idle_since", "served",
+        "_blocked", "_bodiless", "_body", "_chunks", "_fed", "_final", "_headers", "_keep", "_loop", "_owner", "_parser",
+        "_poll", "_refused", "_room", "_size", "_spent", "_status", "_stream", "_stream_wanted", "_transport", "_until_eof",
+        "_upload", "_waiter", "busy", "closed", "expires", "idle_since", "served",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,9 +55,10 @@ class ClientConnection(asyncio.Protocol):
         self._blocked = False  # whether the peer does not read
         self._room: asyncio.Future[None] | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._pieces: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
         self._fed = 0  # bytes that arrived since the request
+        self._chunks = 0
         self._status = 0
         self._final = False  # whether the head of the answer, not of a 1xx before it, is complete
         self._keep = False
@@ -67,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self._stream: weakref.ref[BodyStream] | None = None
         self.busy = False
         """Whether an answer is owed."""
+        self._refused = ""
         self.closed = False
         """Whether nothing can be sent any more; the peer's end of sending counts."""
         self.served = 0
@@ -78,6 +82,9 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        # With no high-water mark to reach, uvloop hands data to the kernel at once, as asyncio does, instead of at the end
+        # of the turn: whoever looked whether the peer is still there knows it, and a failure says that nothing was sent.
+        self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
@@ -91,16 +98,14 @@ class ClientConnection(asyncio.Protocol):
         except HttpParserError as error:
             self._garbled(str(error.__context__ or error))
         else:
-            self._check_end()
-
-    def _check_end(self) -> None:
-        if self.busy:
-            limits = self._owner.limits
-            if not self._final and self._fed > limits.headers:
-                self._garbled(f"its head is over {limits.headers} bytes")
-        elif self._spent:
-            self._spent = False
-            self._parser = HttpResponseParser(self)
+            if self._spent:
+                self._spent = False
+                self._parser = HttpResponseParser(self)
+                if data[-1] != _LF:  # a head ends with one: this is more than the answer to HEAD
+                    self.close()
+            elif self._fed - self._size - CHUNK_OVERHEAD * self._chunks > self._owner.limits.headers and self.busy:
+                what = "what stands around its chunks" if self._final else "its head"
+                self._garbled(f"{what} is over {self._owner.limits.headers} bytes")
 
     def eof_received(self) -> None:
         self.closed = True
@@ -109,6 +114,10 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if isinstance(exc, HandshakeRefused):
+            self._refused = f"cannot connect: {exc}"
+            if self.busy and not self._fed:
+                self._give_up(self._unsent())  # whatever was sent, nobody has read it
         self._fail(str(exc) if exc is not None else "closed by the peer")
         self._wake()
         self._owner.forget(self)
@@ -127,27 +136,39 @@ class ClientConnection(asyncio.Protocol):
 
     # -- a request -------------------------------------------------------------------------------------------------
 
-    async def send(self, request: Request, head: bytes) -> Response:
-        """Send a request whose head is made already and wait for its answer; cancelling closes the connection."""
-        if self.closed or self._transport.is_closing():
+    def ask(self, request: Request, head: bytes) -> asyncio.Future[Response]:
+        """Send a request whose head is made already; who no longer waits for its answer must say so to :meth:`leave`."""
+        transport = self._transport
+        if self.closed or transport.is_closing():
             raise self._unsent()
         self.busy = True
-        self._fed = 0
-        self._final = self._until_eof = False
+        self._fed = self._size = self._chunks = 0
+        self._final = False
         self._bodiless = request.method == "HEAD"
         self._stream_wanted = request.stream
-        waiter: asyncio.Future[Response] = self._loop.create_future()
-        self._waiter = waiter
-        try:
-            self._send(head, request.body)
-            return await waiter
-        except BaseException:
-            if self._waiter is waiter:
-                self._waiter = None
-                self.abort()
-            elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                await waiter.result().close()  # the answer came in the same turn in which nobody wanted it any more
-            raise
+        self._waiter = waiter = self._loop.create_future()
+        body = request.body
+        if not body:
+            transport.write(head)
+        elif not isinstance(body, bytes):
+            transport.write(head)
+            self._upload = self._loop.create_task(self._send_stream(body))
+        elif len(body) < LARGE:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        if transport.is_closing() and not self._fed:
+            # The transport tried at once and failed: the kernel took nothing.
+            self._give_up(self._unsent())
+        return waiter
+
+    async def leave(self, waiter: asyncio.Future[Response]) -> None:
+        """Nobody waits for that answer any more: the connection ends, since it must not meet another request."""
+        if self._waiter is waiter:
+            self._waiter = None
+            self.abort()
+        elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            await waiter.result().close()  # it came in the same turn in which nobody wanted it any more
 
     def stale(self) -> bool:
         """Whether something waits on this idle connection that the event loop has not told of yet: the peer's end of it."""
@@ -163,28 +184,14 @@ class ClientConnection(asyncio.Protocol):
         """What it means that the connection was closed before it took a byte of the request."""
         if self.served:
             return ConnectionLost("closed by the peer", peer=self._owner.peer, idle=True, sent=False)
-        return ConnectFailed("closed by the peer as soon as it was open", peer=self._owner.peer)
-
-    def _send(self, head: bytes, body: Body) -> None:
-        transport = self._transport
-        if not isinstance(body, bytes):
-            transport.write(head)
-            self._upload = self._loop.create_task(self._send_stream(body))
-        elif not body:
-            transport.write(head)
-        elif len(body) < LARGE:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
-        if transport.is_closing():
-            # The transport tried at once and failed: the kernel took nothing.
-            self._give_up(self._unsent())
+        return ConnectFailed(self._refused or "closed by the peer as soon as it was open", peer=self._owner.peer)
 
     async def _send_stream(self, body: Body) -> None:
         """Send a body piece by piece; in a task of its own, since the answer may come before its end."""
         assert not isinstance(body, bytes)
         transport = self._transport
         try:
+            transport.set_write_buffer_limits()  # small pieces may be gathered
             async for piece in body:
                 if self.closed:
                     return
@@ -195,6 +202,7 @@ class ClientConnection(asyncio.Protocol):
                     await self._room
             if not self.closed:
                 transport.write(LAST_CHUNK)
+                transport.set_write_buffer_limits(high=0)
         except (Exception, asyncio.CancelledError) as error:
             if not self.closed:  # the source failed, not the peer: whoever gave it learns its own error
                 self._give_up(error)
@@ -213,6 +221,8 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._final:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
+        elif name.lower() in _WATCHED:  # in a trailer they mean nothing, but the parser heeds them when the next answer comes
+            self._keep = False
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -223,25 +233,28 @@ class ClientConnection(asyncio.Protocol):
             self._headers = []
             return
         raw, self._headers = self._headers, []
-        length = coding = None
+        length = coding = connection = None
         for name, value in raw:
             if name in _WATCHED:
                 if name == b"content-length":
                     length = value
+                elif name == b"connection":
+                    connection = value if connection is None else connection + b", " + value
                 elif coding is not None or not is_chunked(value):
                     raise ValueError("its Transfer-Encoding is not chunked")
                 else:
                     coding = value
         self._status = status
         self._final = True
-        self._keep = parser.should_keep_alive()
-        self._size = 0
+        keep = parser.should_keep_alive()
+        if connection is not None or not keep:  # what HTTP/1.1 does without being asked needs no look at the version
+            keep = may_keep(keep, parser.get_http_version(), coding, connection)
+        self._keep = keep
         bodiless = self._bodiless or status in (204, 304)
         self._until_eof = not bodiless and length is None and coding is None
-        limit = self._owner.limits.body
         if not self._stream_wanted:
-            if length is not None and not bodiless and int(length) > limit:
-                raise ValueError(f"its body of {int(length)} bytes is over the limit of {limit} bytes")
+            if length is not None and not bodiless and int(length) > self._owner.limits.body:
+                raise self._oversized(int(length))
             self._headers = raw
         else:
             self._hand_over(Response.of(status, self._open_stream(), raw))
@@ -250,8 +263,13 @@ class ClientConnection(asyncio.Protocol):
             self._spent = True
             self._complete()
 
+    def on_chunk_header(self) -> None:
+        if not (self.busy and self._final):
+            raise ValueError("a body follows an answer without one")
+        self._chunks += 1
+
     def on_body(self, data: bytes) -> None:
-        if not self.busy:
+        if not (self.busy and self._final):
             raise ValueError("a body follows an answer without one")
         self._size += len(data)
         if self._stream_wanted:
@@ -259,9 +277,13 @@ class ClientConnection(asyncio.Protocol):
             if stream is not None:
                 stream.feed(data)
         elif self._size > self._owner.limits.body:
-            raise ValueError(f"its body is over the limit of {self._owner.limits.body} bytes")
-        else:
-            self._pieces.append(data)
+            raise self._oversized(None)
+        elif not self._body:
+            self._body = data
+        else:  # in one place: a list of tiny pieces would take many times their size
+            if self._body.__class__ is bytes:
+                self._body = bytearray(self._body)
+            self._body += data
 
     def on_message_complete(self) -> None:
         if self.busy and self._final:
@@ -298,14 +320,9 @@ class ClientConnection(asyncio.Protocol):
             if stream is not None:
                 stream.end()
         else:
-            pieces = self._pieces
-            if pieces:
-                body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                self._pieces = []
-            else:
-                body = b""
+            body, self._body = self._body, b""
             raw, self._headers = self._headers, []
-            response = Response.of(self._status, body, raw)
+            response = Response.of(self._status, body if body.__class__ is bytes else bytes(body), raw)
         if self._upload is not None or self._transport.get_write_buffer_size():
             self.abort()  # the peer has said all it had to say, and need not read the rest
         elif not self._keep or self.closed or self._until_eof:
@@ -314,6 +331,15 @@ class ClientConnection(asyncio.Protocol):
             self._owner.release(self)
         if response is not None:
             self._hand_over(response)
+
+    def _oversized(self, size: int | None) -> ValueError:
+        """Tell whoever waits that the answer is too large; the error is for the parser, which is to stop."""
+        peer, limit = self._owner.peer, self._owner.limits.body
+        shown = "a body" if size is None else f"a body of {size} bytes, which is"
+        detail = f"{peer} answered {self._status} with {shown} over the {limit} bytes that are read whole"
+        advice = f"set clients.{peer}.max_answer, or read it as it arrives: client.stream(...)"
+        self._give_up(PeerError(f"{detail}; {advice}", peer=peer, status=self._status))
+        return ValueError("too large")
 
     def _garbled(self, reason: str) -> None:
         if self.busy:
@@ -356,7 +382,7 @@ class ClientConnection(asyncio.Protocol):
         self.closed = True
         self.busy = False
         self._stream = None
-        self._pieces = []
+        self._body = b""
         upload = self._upload
         if upload is not None and upload is not asyncio.current_task(self._loop):
             upload.cancel()

@@ -35,8 +35,13 @@ IDLE = 30.0
 AGE = 600.0
 """Seconds after which a client replaces a connection, so that load follows when instances are added."""
 
-ANSWER_BODY = 64 * 1024 * 1024
-"""Bytes of an answer that is read whole: an answer without end must not become our memory."""
+ANSWER_BODY = 16 * 1024 * 1024
+"""Bytes of an answer that is read whole: far more than JSON should have, and in-flight times it must fit in memory. A
+stream has no limit."""
+
+CONNECTIONS_OUT = 1000
+"""Connections of a client to one address: as many as our own server has requests in flight. Calls beyond it wait their
+turn, in the time they have: one that opened ever more would end at the limit of file descriptors, for everybody."""
 
 ANSWER_HEADERS = 64 * 1024
 """Bytes of an answer's head: twice what our own server accepts."""
@@ -60,6 +65,7 @@ class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     idle: float = IDLE
     age: float = AGE
+    connections: int = CONNECTIONS_OUT
     spread: float = 0.0
     """The share of ``age`` by which single connections differ from it, up and down: 0.2 where the address is virtual."""
     body: int = ANSWER_BODY

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from mizzen.words.errors import BadRequest
 from mizzen.words.message import Request, Response
+from mizzen.words.upgrade import Successor, Upgrade
 
 from .body import BodyStream
+from .framing import peer_name
+from .handover import cannot_upgrade, hand_over
+from .outflow import Outflow
 from .pacing import Patience
 from .reading import RequestReader
-from .writing import CONTINUE, LARGE, LAST_CHUNK, Head, answer_head, chunk
+from .writing import CONTINUE, answer_head
 
 if TYPE_CHECKING:
     from .server import Server
@@ -21,26 +24,18 @@ if TYPE_CHECKING:
 PIPELINE = 8
 """Requests that may wait behind the one under way before the connection is no longer read."""
 
-FAIR = 256 * 1024
-"""Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""
+AT_ONCE = 4
+"""Requests of one read that are answered without a task; those that follow let other connections have their turn."""
 
 _PIPELINE, _BODY = 1, 2  # why reading is held
-
-
-def peer_name(address: Any) -> str:
-    """A caller's address as text: ``host:port``, IPv6 in brackets; empty where there is none, as on a Unix socket."""
-    if not isinstance(address, tuple) or len(address) < 2:
-        return ""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class ServerConnection(asyncio.Protocol):
     """Reads requests, has each answered in a task of its own, one after another, and writes the answers in order."""
 
     __slots__ = (
-        "_begun", "_blocked", "_closing", "_ending", "_gone", "_held", "_keep_alive", "_loop", "_patience", "_peer",
-        "_queue", "_reader", "_room", "_sent", "_server", "_streaming", "_transport", "_turn", "_unsent", "task",
+        "_at_once", "_begun", "_closing", "_ending", "_gone", "_held", "_keep_alive", "_loop", "_out", "_patience", "_peer",
+        "_queue", "_reader", "_server", "_successor", "_transport", "_turn", "_unsent", "task",
     )  # fmt: skip
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -52,24 +47,23 @@ class ServerConnection(asyncio.Protocol):
         self._queue: deque[tuple[Request, bool, bool, Response | None]] = deque()
         self.task: asyncio.Task[None] | None = None
         self._turn: Request | None = None
+        self._at_once = 0  # how many more requests of the latest read may be answered without a task
         self._begun = False  # whether the task has run: one that is cancelled before cannot settle its request
         self._ending = False  # whether the task only closes its answer: no longer cancelled
-        self._streaming = False
-        self._sent = 0  # bytes of body handed over for the answer under way
+        self._successor: Successor | None = None  # what speaks on this connection, once it is no longer ours
         self._closing = False  # nothing more is answered
         self._gone = False  # and nobody is there to be answered
         self._held = 0  # why we do not read
-        self._blocked = False  # whether the caller does not read
-        self._room: asyncio.Future[None] | None = None
         self._unsent = 0  # bytes in the transport's buffer when their progress was last looked at
         self._keep_alive = server.limits.keep_alive
         self._patience = Patience(loop, server.clock, self._expired)
+        self._out = Outflow(loop, self._progressed)
 
     # -- the transport's callbacks --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         server = self._server
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._out.transport = cast("asyncio.Transport", transport)
         self._peer = peer_name(transport.get_extra_info("peername"))
         self._reader = RequestReader(
             self, limits=server.limits, peer=self._peer, streams=server.streams, max_body=server.max_body
@@ -84,10 +78,11 @@ class ServerConnection(asyncio.Protocol):
         if reader.deaf:
             return
         waited = reader.partial
+        self._at_once = AT_ONCE
         reader.feed(data)
         if reader.request is not None:
             self._patience.expect(self._server.limits.progress)
-        elif reader.partial and (reader.ended or not waited) and not (self._streaming or self._blocked):
+        elif reader.partial and (reader.ended or not waited) and not (self._out.streaming or self._out.blocked):
             # Behind an answer that is on its way the head's time begins when that is out: until then progress counts.
             self._patience.expect(self._server.limits.header_read)
 
@@ -105,23 +100,29 @@ class ServerConnection(asyncio.Protocol):
             self.task.add_done_callback(lambda _: self._server.leave(self))
 
     def pause_writing(self) -> None:
-        self._blocked = True
+        self._out.blocked = True
         self._unsent = self._transport.get_write_buffer_size()
         self._patience.expect(self._server.limits.progress)
 
     def resume_writing(self) -> None:
-        self._blocked = False
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        self._out.unblock()
         if self.task is None:
             self._next()
 
     # -- what the reader says --------------------------------------------------------------------------------------
 
     def offer(self, request: Request, keep: bool, old: bool) -> None:
-        if self.task is None and not self._queue and not self._blocked and not self._closing:
-            self._begin(request, keep, old)
+        if self.task is None and not self._queue and not self._out.blocked and not self._closing:
+            server = self._server
+            if server.at_once is None or not self._at_once or request.body.__class__ is not bytes:
+                self._begin(request, keep, old)
+                return
+            self._at_once -= 1
+            response = server.at_once(request)
+            if response is None or response._on_close is not None or response.body.__class__ is not bytes:
+                self._begin(request, keep, old, response)
+            else:
+                self._answer_whole(request, response, keep, old)
             return
         self._queue.append((request, keep, old, None))
         if len(self._queue) >= PIPELINE:
@@ -130,7 +131,7 @@ class ServerConnection(asyncio.Protocol):
     def refuse(self, status: int, detail: str, request: Request) -> None:
         response = self._server.refusal(status, detail, request)
         self._queue.append((request, False, False, response))
-        if self.task is None and not self._blocked:
+        if self.task is None and not self._out.blocked:
             self._next()
 
     def failed(self, error: BaseException) -> None:
@@ -139,7 +140,7 @@ class ServerConnection(asyncio.Protocol):
     def proceed(self) -> None:
         """Say 100, unless answers that come before it are not out yet, or the answer itself has begun."""
         reader = self._reader
-        turn = self.task is None and not self._queue if reader.stream is None else not self._streaming
+        turn = self.task is None and not self._queue if reader.stream is None else not self._out.streaming
         if reader.owes and turn and not self._closing:
             reader.owes = False
             self._transport.write(CONTINUE)
@@ -177,15 +178,16 @@ class ServerConnection(asyncio.Protocol):
         """Whether a request is under way, read or answered."""
         return self.task is not None or bool(self._queue) or self._reader.request is not None
 
-    def _begin(self, request: Request, keep: bool, old: bool) -> None:
+    def _begin(self, request: Request, keep: bool, old: bool, response: Response | None = None) -> None:
         self._server.in_flight += 1
         self._begun = False
         self._turn = request
-        self.task = self._loop.create_task(self._answer(request, keep, old))
+        request.link = (self._transport, old)
+        self.task = self._loop.create_task(self._answer(request, keep, old, response))
 
     def _next(self) -> None:
         """Begin the request that waits longest, or wait for one."""
-        if self._closing or self._blocked:
+        if self._closing or self._out.blocked:
             return
         if self._queue:
             request, keep, old, refusal = self._queue.popleft()
@@ -205,22 +207,52 @@ class ServerConnection(asyncio.Protocol):
 
     def _deny(self, request: Request, refusal: Response) -> None:
         head = answer_head(refusal, request.method, False, False, self._server.date())
-        self._sent = 0
-        self._write(head, cast("bytes", refusal.body))  # the server saw to it that refusals are whole
-        self._server.settle(request, refusal, self._sent)
+        self._out.write(head, cast("bytes", refusal.body))  # the server saw to it that refusals are whole
+        self._server.settle(request, refusal, self._out.sent)
         self.close(rude=True)
 
-    async def _answer(self, request: Request, keep: bool, old: bool) -> None:
+    def _answer_whole(self, request: Request, response: Response, keep: bool, old: bool) -> None:
+        """Send an answer that was made at once."""
+        server = self._server
+        try:
+            keep = keep and not server.closing
+            head = answer_head(response, request.method, keep, old, server.date(request.started))
+        except Exception as error:  # as in _answer: a defect
+            server.report(request, error)
+            response = Response(500)
+            head = answer_head(response, request.method, keep, old, server.date())
+        out = self._out
+        out.write(head, cast("bytes", response.body))
+        server.settle(request, response, out.sent)
+        if head[1]:
+            self.close(rude=False)
+        elif server.draining:
+            self._next()
+        else:
+            self._patience.expect(self._keep_alive)
+
+    async def _answer(self, request: Request, keep: bool, old: bool, response: Response | None) -> None:
         self._begun = True
-        self._sent = 0
+        self._out.sent = 0
         server = self._server
         source = request.body
-        response: Response | None = None
         out = False  # whether the head of the answer was handed over
         close = True
         try:
             try:
-                response = await server.handler(request)
+                if response is None:
+                    response = await server.handler(request)
+                    if response.__class__ is Upgrade and not self._closing:
+                        refused = self._cannot_upgrade(request, keep, old)
+                        if refused is None:
+                            out = self._closing = self._ending = True  # from here on it ends as its successor says
+                            self._reader.deaf = True
+                            self._patience.cancel()
+                            self._successor = response.successor
+                            self._out.sent = await hand_over(response, self._transport, self.connection_lost)
+                            return
+                        await self._end(request, response)
+                        response, keep = refused, False
                 keep = keep and not server.closing and (source.__class__ is bytes or self._keeps(source, response))
                 head = answer_head(response, request.method, keep, old, server.date() if server.dated else b"")
             except Exception as error:  # a handler that answers must not raise: a defect, told to whoever watches
@@ -234,9 +266,9 @@ class ServerConnection(asyncio.Protocol):
                 close = head[1]
                 body = response.body
                 if isinstance(body, bytes):
-                    self._write(head, body)
+                    self._out.write(head, body)
                 else:
-                    await self._stream(head, body)
+                    await self._out.stream(head, body)
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -250,10 +282,10 @@ class ServerConnection(asyncio.Protocol):
                     self._ending = True
                     await self._end(request, response)
             finally:
-                self._ending = self._streaming = False
+                self._ending = self._out.streaming = False
                 self.task = self._turn = None
                 server.in_flight -= 1
-                server.settle(request, response if out else None, self._sent)
+                server.settle(request, response if out else None, self._out.sent)
                 if not self._closing:
                     read = not isinstance(source, BodyStream) or source.ended
                     if close or not read or server.closing:
@@ -261,53 +293,15 @@ class ServerConnection(asyncio.Protocol):
                     else:
                         self._next()
 
+    def _cannot_upgrade(self, request: Request, keep: bool, old: bool) -> Response | None:
+        reader = self._reader
+        more = bool(self._queue) or reader.partial or reader.request is not None
+        why = cannot_upgrade(request, more=more, keep=keep, old=old)
+        return self._server.refusal(400, why, request) if why else None
+
     def _keeps(self, source: object, response: Response) -> bool:
         """Whether the connection may go on: not after a whole answer to a body that is still under way."""
         return not isinstance(source, BodyStream) or source.ended or not isinstance(response.body, bytes)
-
-    def _write(self, head: Head, body: bytes) -> None:
-        data, _, _, _, empty = head
-        if empty:
-            self._transport.write(data)
-            return
-        self._sent = size = len(body)
-        if size < LARGE:
-            self._transport.write(data)  # which has the body at its end
-        else:
-            self._transport.writelines((data, body))
-
-    async def _stream(self, head: Head, body: AsyncIterator[bytes]) -> None:
-        data, _, length, chunked, empty = head
-        transport = self._transport
-        transport.write(data)
-        if empty:
-            return
-        self._streaming = True
-        progress = self._server.limits.progress
-        self._patience.expect(progress)
-        turn = 0
-        async for piece in body:
-            size = len(piece)
-            if not size:
-                continue
-            self._sent += size
-            turn += size
-            if length is not None and self._sent > length:
-                raise ValueError(f"the body is longer than its content-length of {length} bytes")
-            if transport.is_closing():
-                return
-            transport.write(chunk(piece) if chunked else piece)
-            self._patience.expect(progress)
-            if self._blocked:
-                self._room = self._loop.create_future()
-                await self._room
-            elif turn > FAIR:
-                turn = 0
-                await asyncio.sleep(0)
-        if length is not None and self._sent < length:
-            raise ValueError(f"the body has {self._sent} bytes, its content-length says {length}")
-        if chunked:
-            transport.write(LAST_CHUNK)
 
     async def _end(self, request: Request, response: Response | None) -> None:
         if response is not None:
@@ -318,16 +312,19 @@ class ServerConnection(asyncio.Protocol):
 
     # -- time ------------------------------------------------------------------------------------------------------
 
+    def _progressed(self) -> None:
+        self._patience.expect(self._server.limits.progress)
+
     def _expired(self) -> None:
         limits = self._server.limits
         reader = self._reader
         unsent = self._transport.get_write_buffer_size()
-        if (self._closing or self._blocked) and 0 < unsent < self._unsent:
+        if (self._closing or self._out.blocked) and 0 < unsent < self._unsent:
             self._unsent = unsent
             self._patience.expect(limits.progress)
-        elif self._closing or self._blocked:
+        elif self._closing or self._out.blocked:
             self._abort()
-        elif self._streaming:
+        elif self._out.streaming:
             self._server.report(self._turn, TimeoutError(f"a streamed answer made no progress in {limits.progress:g}s"))
             self._abort()
         elif self._held or reader.owes:
@@ -362,7 +359,9 @@ class ServerConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is under way, not even the beginning of a head."""
-        if not self.busy and not self._reader.partial and not self._closing:
+        if self._successor is not None:
+            self._successor.leave()
+        elif not self.busy and not self._reader.partial and not self._closing:
             self.close(rude=False)
 
     def cut(self) -> bool:

@@ -11,14 +11,12 @@ from mizzen.words.errors import BadRequest, RequestTimeout, TooLarge
 from mizzen.words.message import Headers, Request
 
 from .body import BodyStream
-from .framing import Refused, is_authority, is_chunked, split_target
+from .framing import CHUNK_OVERHEAD, Refused, is_authority, is_chunked, says_close, split_target
 from .limits import Limits
 
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"upgrade"})
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-_SLASH = ord("/")
-_CHUNK_OVERHEAD = 32
-"""Bytes around one chunk that are no reason for suspicion: its size, two line ends and a short extension."""
+_SLASH, _HASH = b"/#"
 
 
 def _as_error(refused: Refused) -> Exception:
@@ -123,7 +121,7 @@ class RequestReader:
         if self.deaf:
             return
         if self.request is not None:
-            if self._chunked and self._wire - self._size - _CHUNK_OVERHEAD * self._chunks > self._limits.headers:
+            if self._chunked and self._wire - self._size - CHUNK_OVERHEAD * self._chunks > self._limits.headers:
                 self.stop(431, f"over {self._limits.headers} bytes around the chunks of the body")
         elif self._url or not self.ended:
             self._still_in_head(size, blank=not self._url and not data.strip(b"\r\n"))
@@ -207,20 +205,17 @@ class RequestReader:
                         raise Refused(501, "a Transfer-Encoding other than chunked")
                     coding = value
                 elif name == b"expect":
-                    expect = value
+                    if expect is None or value.lower() != b"100-continue":
+                        expect = value
                 elif name == b"connection":
-                    connection = value
+                    connection = value if connection is None else connection + b", " + value
                 else:
                     upgrade = value
         keep = parser.should_keep_alive()
         # Kept without having asked for it is what only HTTP/1.1 gives; the version is asked for in all other cases.
         old = False if keep and connection is None else self._is_old(parser.get_http_version())
-        if url[0] == _SLASH and b"#" not in url:  # as split_target does, without the call
-            path, _, query = url.decode("ascii").partition("?")
-        else:
-            path, query, authority = split_target(method, url)
-            if authority is not None:
-                host = self._put_host(raw, authority)
+        if old and keep and connection is not None and says_close(connection):
+            keep = False  # the parser lets keep-alive win in HTTP/1.0; RFC 9112 §9.3 lets close win
         if host is None:
             if not old:
                 raise Refused(400, "no Host")
@@ -228,11 +223,17 @@ class RequestReader:
             if not is_authority(host):
                 raise Refused(400, "Host is not a host and port")
             self._host = host
+        if url[0] == _SLASH and method != "CONNECT" and b"#" not in url:  # as split_target does, without the call
+            path, _, query = url.decode("ascii").partition("?")
+        else:
+            path, query, authority = split_target(method, url)
+            if authority is not None:
+                self._put_host(raw, authority)
         self._url = b""
         self._headers = []  # what follows now are trailers, which change nothing
         self._keep = keep
         self._old = old
-        self.request = request = Request(method, path, query=query, headers=Headers.of(raw), peer=self._peer)
+        self.request = request = Request.of(method, path, query, raw, self._peer)
         if expect is not None and not old and expect.lower() != b"100-continue":
             raise Refused(417, "an expectation other than 100-continue")
         if coding is not None or length:
@@ -259,11 +260,10 @@ class RequestReader:
             raise Refused(505, f"HTTP/{version} is not spoken here")
         return True
 
-    def _put_host(self, raw: list[tuple[bytes, bytes]], authority: bytes) -> bytes:
+    def _put_host(self, raw: list[tuple[bytes, bytes]], authority: bytes) -> None:
         """In absolute form the target's authority counts, whatever Host says (RFC 9112 §3.2.2)."""
         raw[:] = [(name, value) for name, value in raw if name != b"host"]
         raw.insert(0, (b"host", authority))
-        return authority
 
     def _begin_body(self, request: Request, length: int | None, coding: bytes | None) -> None:
         if coding is not None and (self._old or length is not None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mizzen.words.clock import Clock
 from mizzen.words.handler import Handler
@@ -13,6 +13,11 @@ from mizzen.words.message import Request, Response
 from .limits import Limits
 from .protocol import ServerConnection
 from .writing import date_line
+
+if TYPE_CHECKING:  # whoever serves without TLS need not load it
+    import ssl
+
+    from .handshakes import Handshakes
 
 CUT_GRACE = 1.0
 """Seconds for cancelled handlers to clean up, so that what they use is not closed under them."""
@@ -32,7 +37,9 @@ class Server:
     """Answers HTTP/1.1 and 1.0 on every connection that ``protocol`` is called for.
 
     ``streams`` says whether a request's body is handed over as it arrives, ``max_body`` how many bytes of it are read;
-    both are asked only of requests that have one. ``wall`` is a wall clock for the ``date`` field, left out without it.
+    both are asked only of requests that have one. ``at_once`` answers whole requests that need no waiting, so that they
+    take no task; None from it leaves one to ``handler``. ``wall`` is a wall clock for the ``date`` field, left out
+    without it. With ``tls``, which gives the context for a new connection, it answers HTTPS only.
     """
 
     def __init__(
@@ -43,12 +50,15 @@ class Server:
         clock: Clock,
         refuse: Refuse,
         sent: Sent | None = None,
+        at_once: Callable[[Request], Response | None] | None = None,
         streams: Callable[[Request], bool] | None = None,
         max_body: Callable[[Request], int] | None = None,
         on_error: OnError | None = None,
         wall: Clock | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.handler = handler
+        self.at_once = at_once
         self.limits = limits
         self.clock = clock
         self.streams = streams
@@ -69,15 +79,25 @@ class Server:
         self._date_until = float("-inf")
         self._open: set[ServerConnection] = set()
         self._empty: asyncio.Future[None] | None = None
+        self._handshakes: Handshakes | None = None
+        if tls is not None:
+            from .handshakes import Handshakes
+
+            self._handshakes = Handshakes(
+                tls,
+                room=lambda: not self.draining and self.connections < limits.connections,
+                within=limits.header_read,  # what comes before a head may take as long as a head
+            )
 
     @property
     def connections(self) -> int:
-        """Open connections, idle ones and those whose cancelled handler still cleans up included."""
-        return len(self._open)
+        """Open connections, idle ones, those that shake hands and those whose cancelled handler cleans up included."""
+        return len(self._open) + (len(self._handshakes) if self._handshakes is not None else 0)
 
     def protocol(self) -> asyncio.Protocol:
         """A connection's protocol: hand this method to ``loop.create_server`` or its like."""
-        return ServerConnection(self, asyncio.get_running_loop())
+        connection = ServerConnection(self, asyncio.get_running_loop())
+        return connection if self._handshakes is None else self._handshakes.before(connection)
 
     def linger(self) -> None:
         """From now on every answer says that it is the last one of its connection; idle connections stay open."""
@@ -90,6 +110,8 @@ class Server:
         The caller has closed its listener before. Safe to call again, also after a cancellation.
         """
         self.closing = self.draining = True
+        if self._handshakes is not None:
+            self._handshakes.abort()
         for connection in list(self._open):
             connection.close_if_idle()
         if self._open and seconds > 0:
@@ -107,7 +129,10 @@ class Server:
     def describe(self) -> dict[str, Any]:
         """The server's state as plain values."""
         state = "draining" if self.draining else "lingering" if self.closing else "serving"
-        return {"state": state, "connections": self.connections, "in_flight": self.in_flight}
+        told = {"state": state, "connections": self.connections, "in_flight": self.in_flight}
+        if self._handshakes is not None:
+            told["handshakes"] = {"under_way": len(self._handshakes), "failed": self._handshakes.failed}
+        return told
 
     def __repr__(self) -> str:
         return f"<Server {self.describe()['state']}, {self.connections} connections, {self.in_flight} in flight>"
@@ -117,7 +142,7 @@ class Server:
     def join(self, connection: ServerConnection) -> bool:
         """Count a connection in; whether it is within the limit."""
         self._open.add(connection)
-        return len(self._open) <= self.limits.connections
+        return self.connections <= self.limits.connections
 
     def leave(self, connection: ServerConnection) -> None:
         """Count a connection out."""
@@ -125,11 +150,12 @@ class Server:
         if not self._open and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
-    def date(self) -> bytes:
-        """The ``date`` line, made once a second; empty without a wall clock."""
+    def date(self, now: float | None = None) -> bytes:
+        """The ``date`` line, made once a second; empty without a wall clock. ``now`` saves a look at the clock."""
         if self._wall is None:
             return b""
-        now = self.clock()
+        if now is None:
+            now = self.clock()
         if now >= self._date_until:
             wall = self._wall()
             self._date = date_line(wall)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mizzen.words.clock import Clock, Random
 from mizzen.words.errors import ConnectFailed
@@ -17,18 +16,26 @@ from .connection import ClientConnection
 from .limits import PoolLimits
 from .writing import request_head
 
+if TYPE_CHECKING:
+    from .tls import Tls
+
 Connector = Callable[
-    [Callable[[], asyncio.Protocol], str, int, ssl.SSLContext | None],
+    [Callable[[], asyncio.Protocol], str, int, "Tls | None"],
     Awaitable[tuple[asyncio.Transport, asyncio.Protocol]],
 ]
 """Opens a connection for a protocol to host and port; ``OSError`` when it cannot."""
 
 
 async def connect(
-    factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: ssl.SSLContext | None
+    factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Tls | None
 ) -> tuple[asyncio.Transport, asyncio.Protocol]:
     """The connector of real sockets, on whatever event loop runs."""
-    return await asyncio.get_running_loop().create_connection(factory, host, port, ssl=tls)
+    loop = asyncio.get_running_loop()
+    if tls is None:
+        return await loop.create_connection(factory, host, port)
+    from .tls import secured
+
+    return await secured(lambda line: loop.create_connection(line, host, port), factory, tls, host)
 
 
 class Pool:
@@ -42,7 +49,7 @@ class Pool:
         host: str,
         port: int,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         connect: Connector = connect,
         limits: PoolLimits,
         clock: Clock,
@@ -61,17 +68,27 @@ class Pool:
         self._random = random
         shown = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii") if not host.isascii() else host
         self.address = f"{shown}:{port}"
-        usual = port == (80 if tls is None else 443)
+        on_unix = host.startswith("/")
+        if on_unix:  # what is there has no name that a server could want to know
+            shown, self.address = "localhost", f"unix:{host}"
+        usual = on_unix or port == (80 if tls is None else 443)
         self._host_line = f"host: {shown if usual else self.address}\r\n".encode("ascii")
         self._idle: deque[ClientConnection] = deque()
         self._open: set[ClientConnection] = set()
+        self._promised = 0  # places of connections that are gone, on their way to who waits for them
+        self._turns: deque[asyncio.Future[ClientConnection | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     async def send(self, request: Request) -> Response:
         """Send a request on an idle connection or a new one; the answer is whole unless the request asks to stream it."""
         head = request_head(request, self._host_line)
         connection = self._take(request) or await self._open_connection()
-        return await connection.send(request, head)
+        waiter = connection.ask(request, head)
+        try:
+            return await waiter
+        except BaseException:
+            await connection.leave(waiter)
+            raise
 
     def _take(self, request: Request) -> ClientConnection | None:
         idle = self._idle
@@ -81,6 +98,8 @@ class Pool:
         limits = self.limits
         call = request.call
         resendable = call is not None and call.idempotent  # resending costs less than asking the system each time
+        if call is not None and len(call.tried) > 1 and call.tried[-1] in call.tried[:-1]:
+            return None  # the same address again: behind a virtual one only a new connection leads to another instance
         while idle:
             connection = idle.pop()
             if connection.closed:
@@ -95,19 +114,58 @@ class Pool:
         return None
 
     async def _open_connection(self) -> ClientConnection:
+        limits = self.limits
+        if len(self._open) + self._promised >= limits.connections:
+            given = await self._turn()
+            if given is not None:
+                return given
         loop = asyncio.get_running_loop()
         made = ClientConnection(self, loop)
+        self._open.add(made)
         try:
             await self._connect(lambda: made, self.host, self.port, self._tls)
-        except (OSError, ssl.SSLError, UnicodeError) as error:
+        except BaseException as error:
+            self.forget(made)
+            if not isinstance(error, OSError | UnicodeError):  # OpenSSL's errors are OSErrors
+                raise
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConnectFailed(f"cannot connect to {self.address}: {reason}", peer=self.peer) from error
-        limits = self.limits
         spread = limits.spread * (2 * self._random() - 1) if limits.spread else 0.0
         made.expires = self._clock() + limits.age * (1 + spread)
-        if not made.closed:
-            self._open.add(made)
         return made
+
+    async def _turn(self) -> ClientConnection | None:
+        """Wait, with every connection busy, for one that is done; None for the place of one that is gone."""
+        turn: asyncio.Future[ClientConnection | None] = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            given = await turn
+        except BaseException:  # nobody wants it any more
+            if turn.cancelled():  # and in the line still, unless somebody came by it meanwhile
+                self._turns = deque(other for other in self._turns if other is not turn)
+            elif (late := turn.result()) is None:
+                self._promised -= 1
+                self._vacate()
+            elif not late.closed:
+                self.release(late)
+            raise
+        if given is None:
+            self._promised -= 1
+        return given
+
+    def _vacate(self) -> None:
+        """A place is free: for whoever waits longest."""
+        turn = self._next_turn()
+        if turn is not None:
+            self._promised += 1
+            turn.set_result(None)
+
+    def _next_turn(self) -> asyncio.Future[ClientConnection | None] | None:
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                return turn
+        return None
 
     def release(self, connection: ClientConnection) -> None:
         """Take back a connection whose answer came to its end."""
@@ -118,13 +176,18 @@ class Pool:
         if now >= connection.expires:
             connection.close()
             return
+        if self._turns and (turn := self._next_turn()) is not None:
+            turn.set_result(connection)
+            return
         self._idle.append(connection)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self.limits.idle, self._reap)
 
     def forget(self, connection: ClientConnection) -> None:
         """Strike off a connection that is gone."""
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._vacate()
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -151,7 +214,8 @@ class Pool:
         """The pool's state as plain values."""
         idle = sum(not connection.closed for connection in self._idle)
         busy = sum(connection.busy for connection in self._open)
-        return {"address": self.address, "idle": idle, "busy": busy, "closed": self.closed}
+        waiting = sum(not turn.done() for turn in self._turns)
+        return {"address": self.address, "idle": idle, "busy": busy, "waiting": waiting, "closed": self.closed}
 
     def __repr__(self) -> str:
         state = self.describe()

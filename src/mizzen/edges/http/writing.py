@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from http import HTTPStatus
 
+from mizzen.words.lazy import pattern
 from mizzen.words.message import Request, Response
+from mizzen.words.statuses import PHRASES
 
 LARGE = 64 * 1024
 """Bytes of body from which copying it behind its head costs more than a second piece in the transport's buffer."""
@@ -18,15 +18,13 @@ BODYLESS = frozenset({204, 304})
 """Statuses whose answers have neither a body nor a length (RFC 9110 §6.4.1)."""
 
 _STATUS = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
-    for status in HTTPStatus
-    if status.value >= 200
+    status: b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode("ascii")) for status, phrase in PHRASES.items() if status >= 200
 }
 _OWNED = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
 """Fields that belong to the connection: a handler's own would contradict what is sent."""
 _METHODS = {name: name.encode() + b" " for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_UNSAFE = re.compile(r"[^\x21-\x7e]")
+_TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_UNSAFE = pattern(r"[^\x21-\x7e]")
 _EXPECTING = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests carry a length even without a body (RFC 9110 §8.6)."""
 _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")

@@ -7,6 +7,7 @@ endpoints) · ``blocking`` (queries that wait) · ``checks`` (expiry and probes)
 """
 
 from .faults import Faults
+from .model import UNVERIFIED
 from .registry import Registry
 
-__all__ = ["Faults", "Registry"]
+__all__ = ["UNVERIFIED", "Faults", "Registry"]

@@ -11,7 +11,7 @@ from mizzen.words.errors import CallError
 from mizzen.words.handler import Handler
 from mizzen.words.message import Call, Headers, Request
 
-from .model import Check
+from .model import UNVERIFIED, Check
 from .state import State
 
 Connect = Callable[[str, int], Awaitable[None]]
@@ -94,7 +94,7 @@ class Checks:
             query=parts.query,
             headers=headers,
             body=spec.body.encode(),
-            peer=f"{parts.scheme}://{host}:{port}",
+            peer=f"{UNVERIFIED if parts.scheme == 'https' and spec.unverified else parts.scheme}://{host}:{port}",
             call=call,
         )
         response = await self._probe(request)

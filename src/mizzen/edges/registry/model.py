@@ -18,6 +18,10 @@ STATUSES = ("passing", "warning", "critical")
 Kind = Literal["ttl", "http", "tcp", "maintenance"]
 
 
+UNVERIFIED = "https+unverified"
+"""The scheme of a probe's peer whose certificate is not looked at."""
+
+
 class CheckSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A check as it was registered; durations in seconds."""
 
@@ -33,6 +37,8 @@ class CheckSpec(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "GET"
     header: dict[str, list[str]] = {}
     body: str = ""
+    unverified: bool = False
+    """Whether the certificate of an HTTPS target is not looked at: Consul's ``TLSSkipVerify``."""
     forget_after: float = 0.0
     """Seconds critical until the service is deregistered; 0 for never."""
     success_before_passing: int = 0

@@ -32,7 +32,8 @@ _SERVICE = {
 }  # fmt: skip
 _CHECK = {
     "checkid", "id", "name", "notes", "status", "ttl", "http", "tcp", "method", "header", "body", "interval", "timeout",
-    "successbeforepassing", "failuresbeforecritical", "failuresbeforewarning", "deregistercriticalserviceafter",
+    "tlsskipverify", "successbeforepassing", "failuresbeforecritical", "failuresbeforewarning",
+    "deregistercriticalserviceafter",
 }  # fmt: skip
 
 
@@ -101,6 +102,7 @@ def _check(value: Any, service: Service, number: int) -> CheckSpec:
         method=method,
         header=header,
         body=_text(given, "body"),
+        unverified=_typed(given, "tlsskipverify", bool, False),
         forget_after=max(forget, FORGET_LEAST) if forget else 0.0,
         success_before_passing=_number(given, "successbeforepassing", 0),
         failures_before_critical=critical,

@@ -130,6 +130,8 @@ class ConsulRegistrar:
                     "CheckID": http_check_id(instance),
                     "Name": "health",
                     "HTTP": self._health_url(instance),
+                    # the agent asks by address, which is on few certificates, and believes no more than a status
+                    **({"TLSSkipVerify": True} if self._health_url(instance).startswith("https:") else {}),
                     "Method": "GET",
                     "Interval": f"{round(self._http_interval * 1000)}ms",
                     "Timeout": f"{round(HTTP_TIMEOUT * 1000)}ms",
@@ -151,7 +153,9 @@ class ConsulRegistrar:
         }
 
     def _health_url(self, instance: Instance) -> str:
-        at = instance if self._health_port is None else msgspec.structs.replace(instance, port=self._health_port)
+        at = instance
+        if self._health_port is not None:
+            at = msgspec.structs.replace(instance, port=self._health_port, scheme="http")
         return at.origin + self._health_path
 
     def describe(self) -> dict[str, object]:

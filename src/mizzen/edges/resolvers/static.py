@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mizzen.rules.config import hide_password
 from mizzen.rules.discovery import Feed, Instance, instance_id
 from mizzen.words.errors import ConfigError, NoInstances
 
 PORTS = {"http": 80, "https": 443}
+UNIX = "http+unix://"
 FORM = "static:user=10.0.3.7:8101,10.0.3.8:8101;stock=https://stock.example"
 
 
@@ -18,7 +19,8 @@ class StaticResolver:
     """Answers from a fixed table and never changes its mind; ``ConfigError`` names an address that is none.
 
     The table is a ``static:`` URL (``;`` between services, ``,`` between addresses) or a mapping of service to
-    addresses. An address is ``host:port`` or ``http[s]://host[:port]``.
+    addresses. An address is ``host:port``, ``http[s]://host[:port]`` or, for a Unix socket, ``http+unix:///run/user.sock``
+    (also ``http+unix://%2Frun%2Fuser.sock``).
     """
 
     def __init__(self, table: str | Mapping[str, Sequence[str]]) -> None:
@@ -55,6 +57,8 @@ def _split(url: str) -> dict[str, list[str]]:
 
 
 def _instance(service: str, address: str) -> Instance:
+    if address.startswith(UNIX):
+        return _unix(service, address)
     url = address if "://" in address else f"http://{address}"
     try:
         parts = urlsplit(url)
@@ -66,6 +70,16 @@ def _instance(service: str, address: str) -> Instance:
         shown = hide_password(url).removeprefix("" if "://" in address else "http://")
         raise ConfigError(
             f"{shown!r} is not an address of {service}",
-            fix="write host:port, or http[s]://host[:port] without path or user",
+            fix=f"write host:port, http[s]://host[:port] without path or user, or {UNIX}/path/of.sock",
         )
     return Instance(id=instance_id(service, host, port), service=service, host=host, port=port, scheme=parts.scheme)
+
+
+def _unix(service: str, address: str) -> Instance:
+    path = unquote(address.removeprefix(UNIX))
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+        raise ConfigError(
+            f"{address!r} is not an address of {service}: it names no socket by its whole path",
+            fix=f"write {UNIX}/path/of.sock",
+        )
+    return Instance(id=instance_id(service, path, 0), service=service, host=path, port=0, scheme="http+unix")

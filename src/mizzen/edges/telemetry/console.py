@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from mizzen.words.clock import format_duration
-from mizzen.words.context import Context
+from mizzen.words.message import Request
 
 from .access import Access
 from .lines import exception_of, extras_of, level_name, message_of, shown
@@ -43,15 +43,13 @@ class ConsoleLines:
     def access(self, write: Callable[[bytes], None], *, errors_only: bool) -> Access:
         """A short line per answer."""
 
-        def access(
-            _context: Context, method: str, _route: str, path: str, status: int, seconds: float, _bytes: int, _peer: str
-        ) -> None:
+        def access(request: Request, status: int, seconds: float, _sent: int) -> None:
             if errors_only and status < 500:
                 return
             colour = "32" if status < 400 else "33" if status < 500 else "31"
             took = f"{seconds * 1000:.1f}ms" if seconds < 0.01 else format_duration(seconds)
             head = self._head("INFO" if status < 500 else "ERROR")
-            asked = f"{method} {path}".translate(CONTROLS)
+            asked = f"{request.method} {request.path}".translate(CONTROLS)
             write(_encoded(f"{head}{asked} {self._paint(colour, str(status))} {self._paint('2', took)}"))
 
         return access

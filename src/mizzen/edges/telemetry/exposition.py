@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from .metrics import Counter, Gauge, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,6 +36,28 @@ class Source(Protocol):
     def samples(self) -> Iterable[Sample]: ...
 
 
+def samples_of(labels: Sequence[str], children: Iterable[tuple[Sequence[Any], Any]]) -> Iterator[Sample]:
+    """The lines of a family's children or plain numbers, each with its label values. What a function raises passes through."""
+    for values, child in children:
+        text = ",".join(f'{name}="{escape_label(value)}"' for name, value in zip(labels, values, strict=True))
+        if isinstance(child, Histogram):
+            yield from _histogram(child, text)
+        elif isinstance(child, Gauge) and child.function is not None:
+            yield Sample("", text, float(child.function()))
+        else:
+            yield Sample("", text, child.value if isinstance(child, Counter | Gauge) else float(child))
+
+
+def _histogram(child: Histogram, text: str) -> Iterator[Sample]:
+    joint = f"{text}," if text else ""
+    total = 0
+    for bound, count in zip((*child.bounds, math.inf), child.counts.copy(), strict=True):
+        total += count
+        yield Sample("_bucket", f'{joint}le="{"+Inf" if bound == math.inf else format(bound, "g")}"', total)
+    yield Sample("_sum", text, child.sum)
+    yield Sample("_count", text, total)
+
+
 def escape_label(value: str) -> str:
     """A label's value as it stands between quotes; what UTF-8 cannot hold is shown by its number."""
     return value.translate(_LABEL_ESCAPES).encode("utf-8", "backslashreplace").decode()
@@ -48,8 +72,11 @@ def number(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
 
 
-def compose(families: Iterable[Source]) -> bytes:
-    """The whole page; a family whose function fails is left out and logged, the others stand."""
+def compose(families: Iterable[Source], *, join: bool = True) -> bytes:
+    """The whole page; a family whose function fails is left out and logged, the others stand.
+
+    It is joined with what user code of this process has put into ``prometheus_client``, unless ``join`` is False.
+    """
     lines: list[str] = []
     taken: set[str] = set()
     for family in families:
@@ -64,7 +91,7 @@ def compose(families: Iterable[Source]) -> bytes:
             lines += [f"# HELP {family.name} {family.help.translate(_HELP_ESCAPES)}", f"# TYPE {family.name} {family.kind}"]
             lines += samples
     page = "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")
-    return page + _foreign(taken)
+    return page + _foreign(taken) if join else page
 
 
 def _names(family: Source) -> Iterator[str]:

@@ -29,12 +29,17 @@ class Lines(Protocol):
 
 
 class JsonLines:
-    """One JSON object per line: time, level, message, logger, service, version, instance, trace, then the extras."""
+    """One JSON object per line: time, level, message, logger, service, version, instance, trace, then the extras.
 
-    def __init__(self, *, service: str, version: str, instance: str) -> None:
+    The lines of one of several workers have its number after the instance.
+    """
+
+    def __init__(self, *, service: str, version: str, instance: str, worker: int | None = None) -> None:
         self.service = service
         self.version = version
         self.instance = instance
+        self.worker = worker
+        self._worker = {} if worker is None else {"worker": worker}
         self._encode = msgspec.json.Encoder(enc_hook=shown).encode
 
     def record(self, record: logging.LogRecord) -> bytes:
@@ -48,6 +53,7 @@ class JsonLines:
             "service": self.service,
             "version": self.version,
             "instance": self.instance,
+            **self._worker,
             "trace_id": context.trace_id if context else "",
             "span_id": context.span_id if context else "",
         }
@@ -68,7 +74,14 @@ class JsonLines:
 
     def access(self, write: Callable[[bytes], None], *, errors_only: bool) -> Access:
         """The access log in this form."""
-        return json_access(write, service=self.service, version=self.version, instance=self.instance, errors_only=errors_only)
+        return json_access(
+            write,
+            service=self.service,
+            version=self.version,
+            instance=self.instance,
+            worker=self.worker,
+            errors_only=errors_only,
+        )
 
     def _writable(self, value: Any) -> Any:
         try:

@@ -38,6 +38,7 @@ def install(
     service: str,
     version: str,
     instance: str,
+    worker: int | None = None,
     level: str = "info",
     format: Literal["json", "console"] = "json",
     outlet: Outlet | None = None,
@@ -46,15 +47,16 @@ def install(
     """Take over the process's log: records, warnings, uncaught exceptions. ``ValueError`` for an unknown level.
 
     Lines go to ``outlet``, stdout by default. As JSON they are all that stdout carries: what is printed is logged too.
-    ``colour`` is for the console; by default when stdout is a terminal.
+    ``colour`` is for the console; by default when stdout is a terminal. ``worker`` is the number of one of several.
     """
     if level not in LEVELS:
         raise ValueError(f"{level!r} is not a log level: one of {', '.join(LEVELS)}")
     lines: Lines
     if format == "console":
-        lines = ConsoleLines(service=service, colour=_is_terminal() if colour is None else colour)
+        shown_as = service if worker is None else f"{service}/{worker}"
+        lines = ConsoleLines(service=shown_as, colour=_is_terminal() if colour is None else colour)
     else:
-        lines = JsonLines(service=service, version=version, instance=instance)
+        lines = JsonLines(service=service, version=version, instance=instance, worker=worker)
     return Logs(lines, level=level, outlet=outlet or Outlet(), take_prints=format == "json")
 
 

@@ -6,19 +6,22 @@ is built: keep the child it returns.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .exposition import Sample, compose, escape_label
+from mizzen.words.lazy import pattern
+
 from .names import Kind, Name
+
+if TYPE_CHECKING:
+    from .exposition import Sample
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds: what OpenTelemetry's semantic conventions advise for HTTP durations."""
 
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_NAME = pattern(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = pattern(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 Values = Mapping[Any, float]
 """A value for each tuple of label values, in the order of the family's labels."""
@@ -118,39 +121,18 @@ class Family(Generic[Child]):
 
     def samples(self) -> Iterable[Sample]:
         """What the page shows of this family; a function stands for all children. What it raises passes through."""
-        if self.function is not None:
-            answer = self.function()
-            values = answer if isinstance(answer, Mapping) else {(): answer}
-            for key, value in values.items():
-                yield Sample("", self._text(key), float(value))
-            return
-        for key, child in list(self._children.items()):
-            yield from _samples_of(cast("Counter | Gauge | Histogram", child), self._text(key))
+        from .exposition import samples_of  # nobody looks while a service starts
+
+        if self.function is None:
+            return samples_of(self.label_names, list(self._children.items()))
+        answer = self.function()
+        return samples_of(self.label_names, list(answer.items()) if isinstance(answer, Mapping) else [((), answer)])
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "kind": self.kind, "labels": self.label_names, "children": len(self._children)}
 
     def __repr__(self) -> str:
         return f"<{self.kind.capitalize()} {self.name}: {len(self._children)} children>"
-
-    def _text(self, key: tuple[str, ...]) -> str:
-        pairs = zip(self.label_names, key, strict=True)
-        return ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
-
-
-def _samples_of(child: Counter | Gauge | Histogram, text: str) -> Iterable[Sample]:
-    if isinstance(child, Histogram):
-        joint = f"{text}," if text else ""
-        total = 0
-        for bound, count in zip((*child.bounds, float("inf")), child.counts.copy(), strict=True):
-            total += count
-            yield Sample("_bucket", f'{joint}le="{"+Inf" if bound == float("inf") else format(bound, "g")}"', total)
-        yield Sample("_sum", text, child.sum)
-        yield Sample("_count", text, total)
-    elif isinstance(child, Gauge) and child.function is not None:
-        yield Sample("", text, float(child.function()))
-    else:
-        yield Sample("", text, child.value)
 
 
 class Metrics:
@@ -191,7 +173,13 @@ class Metrics:
 
     def render(self) -> bytes:
         """The page in Prometheus' text format 0.0.4, with what user code has put into ``prometheus_client``."""
+        from .exposition import compose
+
         return compose(self._families.values())
+
+    def families(self) -> Iterable[Family[Any]]:
+        """Every family, as the page has them."""
+        return list(self._families.values())
 
     def describe(self) -> list[dict[str, Any]]:
         """Every family, without its values."""

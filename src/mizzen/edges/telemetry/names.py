@@ -6,12 +6,14 @@ carries a raw path or an id of a request.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-class Name(NamedTuple):
+class Name(Struct, frozen=True):
     """One family of metrics."""
 
     kind: Kind
@@ -46,6 +48,8 @@ ENDPOINTS = Name("gauge", "mizzen_endpoints", "Known instances of a peer by stat
 SNAPSHOT_AGE = Name("gauge", "mizzen_snapshot_age_seconds", "Time since discovery last answered for a peer.", ("peer",))
 BUILD_INFO = Name("gauge", "mizzen_build_info", "1, labelled with what is running.", ("version", "service", "python"))
 LINES_DROPPED = Name("counter", "mizzen_log_lines_dropped_total", "Log lines lost because nobody took them in time.")
+WORKERS = Name("gauge", "mizzen_workers", "Worker processes by state, of a service that has several.", ("state",))
+WORKER_RESTARTS = Name("counter", "mizzen_worker_restarts_total", "Workers that ended and were started again.")
 STATE = Name("gauge", "mizzen_state", "1 for the state the service is in, 0 for the others.", ("state",))
 
 CPU = Name("counter", "process_cpu_seconds_total", "CPU time in user and system mode.")
@@ -57,8 +61,11 @@ START_TIME = Name("gauge", "process_start_time_seconds", "When the process start
 
 ALL = (
     SERVER_DURATION, SERVER_ACTIVE, CLIENT_DURATION, CALL_DURATION, RETRIES, RETRY_BALANCE, BREAKER_STATE, ENDPOINTS,
-    SNAPSHOT_AGE, BUILD_INFO, LINES_DROPPED, STATE, CPU, OPEN_FDS, MAX_FDS, VIRTUAL_MEMORY, RESIDENT_MEMORY, START_TIME,
+    SNAPSHOT_AGE, BUILD_INFO, LINES_DROPPED, WORKERS, WORKER_RESTARTS, STATE, CPU, OPEN_FDS, MAX_FDS,
+    VIRTUAL_MEMORY, RESIDENT_MEMORY, START_TIME,
 )  # fmt: skip
 
 BREAKER_STATES = ("closed", "open", "half_open")
 STATES = ("starting", "serving", "lingering", "draining", "closed")
+WORKER_STATES = (*STATES, "silent", "dead")
+"""A silent worker has a process and says nothing."""

@@ -72,11 +72,11 @@ class Outlet:
     # -- lines in
 
     def write(self, line: bytes) -> None:
-        """Take one line, which ends with a newline; returns at once, whatever the reader does."""
+        """Take one line, or several, the last of which ends with a newline; returns at once, whatever the reader does."""
         with self._lock:
             size = self._size + len(line)
             if size > self._held and not self._make_room(len(line)):
-                self._drop(1, STALLED.format(name=self._name))
+                self._drop(line.count(b"\n"), STALLED.format(name=self._name))
                 return
             self._lines.append(line)
             self._size += len(line)
@@ -230,7 +230,7 @@ class Outlet:
         self._forget(error.strerror or type(error).__name__)
 
     def _forget(self, why: str) -> None:
-        self._drop(len(self._lines) + self._rest.lstrip(b"\n").count(b"\n"), why)
+        self._drop(sum(line.count(b"\n") for line in self._lines) + self._rest.lstrip(b"\n").count(b"\n"), why)
         self._lines.clear()
         self._rest, self._size = b"", 0
 

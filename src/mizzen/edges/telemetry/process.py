@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +39,8 @@ def _open_fds(folder: Path) -> int:
 
 
 def _max_fds() -> float:
+    import resource  # when somebody looks
+
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return float("inf") if most == resource.RLIM_INFINITY else most
 

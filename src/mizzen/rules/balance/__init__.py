@@ -1,6 +1,6 @@
 """Balance: which instance gets the next attempt, and which are left out for a while because they fail."""
 
-from .balancer import EJECT_AFTER, EJECT_BASE, EJECT_JITTER, EJECT_MOST, LEAVE, PANIC_BELOW, Balancer, picking
+from .balancer import EJECT_AFTER, EJECT_BASE, EJECT_JITTER, EJECT_MOST, LEAVE, PANIC_BELOW, Balancer
 from .endpoint import DECAY, FIRST_GUESS, LEAST, PENALTY, PENALTY_MOST, Connection, Endpoint, Known, State
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "Endpoint",
     "Known",
     "State",
-    "picking",
 ]

@@ -8,9 +8,8 @@ from typing import Any
 
 from mizzen.words.clock import Clock, Random
 from mizzen.words.errors import NoInstances
-from mizzen.words.handler import Handler, Layer
-from mizzen.words.message import Call, Request, Response
-from mizzen.words.outcome import NO_INSTANCES, Outcome, Verdict
+from mizzen.words.message import Call, Request
+from mizzen.words.outcome import Verdict
 
 from .endpoint import Connection, Endpoint, Known, State
 
@@ -87,9 +86,8 @@ class Balancer:
             if after.get(endpoint.id) is not endpoint:
                 endpoint.close()
 
-    def pick(self, request: Request) -> Endpoint:
+    def pick(self, request: Request, now: float) -> Endpoint:
         """The endpoint for the next attempt, in flight from now until :meth:`done`; raises :class:`NoInstances`."""
-        now = self._clock()
         call = request.call
         endpoint = None
         if now >= self._review_at:
@@ -236,40 +234,6 @@ class Balancer:
     def __repr__(self) -> str:
         counts = " ".join(f"{count} {state}" for state, count in self.states().items() if count) or "no endpoints"
         return f"<Balancer {self.peer or 'peer'}: {counts}{', panic' if self.panic else ''}>"
-
-
-def picking(balancer: Balancer, *, clock: Clock, observe: Callable[[Request, Outcome, float], None] | None = None) -> Layer:
-    """Give each attempt an endpoint (``call.endpoint``), and judge that by ``call.outcome`` however it ends.
-
-    ``observe`` is told of every attempt, what it came to and its seconds. Raises :class:`NoInstances`.
-    """
-
-    def layer(following: Handler) -> Handler:
-        async def send(request: Request) -> Response:
-            call = request.call
-            assert call is not None  # the client's edge gives every request its call
-            try:
-                endpoint = balancer.pick(request)
-            except NoInstances as error:
-                error.outcome = call.outcome = NO_INSTANCES
-                raise
-            ticket = endpoint.picks
-            call.endpoint = endpoint
-            call.tried.append(endpoint.id)
-            began = clock()
-            try:
-                return await following(request)
-            finally:
-                now = clock()
-                outcome = call.outcome
-                verdict = Verdict.NEUTRAL if outcome is None else outcome.ejection
-                balancer.done(endpoint, verdict, now - began, now, ticket)
-                if observe is not None and outcome is not None:
-                    observe(request, outcome, now - began)
-
-        return send
-
-    return layer
 
 
 def _life(instance: Known) -> tuple[str, int, str]:

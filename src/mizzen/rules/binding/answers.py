@@ -14,7 +14,7 @@ from mizzen.words.json import write
 from mizzen.words.message import Response
 
 from .kinds import check
-from .parameter import REQUIRED
+from .parameter import REQUIRED, Header
 from .signature import Signature, type_text
 from .streams import Pieces, pieces_for
 
@@ -67,37 +67,55 @@ class Answers:
 
 def answers_for(signature: Signature) -> Answers:
     """The answers of a function; ``StartError`` when its annotation promises what cannot be written."""
-    route, returns = signature.route, _awaited(signature.returns)
+    route, returns = signature.route, awaited(signature.returns)
     if inspect.isgeneratorfunction(route.function):
         raise signature.mistake(
             f"{route.name} is a generator that is not async, which would hold up everything else between its parts",
             fix=f"make it `async def {route.name}`",
         )
-    members = [member for member in _members(returns) if member not in (None, NoneType) and not _is_response(member)]
+    members = [member for member in members_of(returns) if member not in (None, NoneType)]
+    written = [member for member in members if not is_response(member)]
     item: Any = REQUIRED
-    for member in members:
-        if get_origin(member) in _STREAMS:
+    for member in written:
+        if is_stream_of(member):
             item = get_args(member)[0]
-        _check(item if get_origin(member) in _STREAMS else member, signature)
-    json = _exact(members[0]) if len(members) == 1 and route.status not in BODILESS else _Never
+        _check(item if is_stream_of(member) else member, signature)
+    for member in filter(is_response, members):
+        _check_response(member, signature)
+    json = _exact(written[0]) if len(written) == 1 and route.status not in BODILESS else _Never
     return Answers(route.name, route.status, json, pieces_for(item))
 
 
-def _awaited(returns: Any) -> Any:
+def awaited(returns: Any) -> Any:
     """What comes out in the end: a function that is not async may be annotated with what it awaits."""
     if get_origin(returns) in (Awaitable, Coroutine):
         return get_args(returns)[-1]
     return returns
 
 
-def _members(returns: Any) -> tuple[Any, ...]:
-    if get_origin(returns) is Annotated:
-        returns = returns.__origin__
-    return get_args(returns) if get_origin(returns) in (Union, UnionType) else (returns,)
+def members_of(returns: Any) -> tuple[Any, ...]:
+    """The alternatives that an annotation names; itself when it names one."""
+    plain = returns.__origin__ if get_origin(returns) is Annotated and not is_response(returns) else returns
+    return get_args(plain) if get_origin(plain) in (Union, UnionType) else (plain,)
 
 
-def _is_response(annotation: Any) -> bool:
+def is_response(annotation: Any) -> bool:
+    """Whether an annotation means a Response, whatever it says of it."""
+    if get_origin(annotation) is Annotated:
+        annotation = annotation.__origin__
     return isinstance(annotation, type) and issubclass(annotation, Response)
+
+
+def is_stream_of(annotation: Any) -> bool:
+    """Whether an annotation means an answer in pieces."""
+    return get_origin(annotation) in _STREAMS
+
+
+def carried_by(annotation: Any) -> Any:
+    """``User`` of ``Annotated[Response, User]``: what a Response says that it carries; ``REQUIRED`` when it does not."""
+    if not is_response(annotation) or get_origin(annotation) is not Annotated:
+        return REQUIRED
+    return next((said for said in annotation.__metadata__ if said is not Header and not isinstance(said, Header)), REQUIRED)
 
 
 def _exact(annotation: Any) -> type:
@@ -112,6 +130,16 @@ def _exact(annotation: Any) -> type:
     if hasattr(kind, "model_dump_json") or hasattr(kind, "__aiter__"):
         return _Never
     return kind
+
+
+def _check_response(annotation: Any, signature: Signature) -> None:
+    """Check what a Response says that it carries."""
+    if (carried := carried_by(annotation)) is not REQUIRED:
+        _check(carried, signature)
+    said = annotation.__metadata__ if get_origin(annotation) is Annotated else ()
+    if any(marker is Header or (isinstance(marker, Header) and not marker.name) for marker in said):
+        what = f"{signature.route.name} returns {type_text(annotation)}, which does not say which header it carries"
+        raise signature.mistake(what, fix='name it: Header("location")')
 
 
 def _check(annotation: Any, signature: Signature) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from mizzen.words.errors import BadRequest, Fault, UnsupportedMedia
-from mizzen.words.faults import find_faults, own_faults
 from mizzen.words.json import reader, validates_itself
+from mizzen.words.lazy import pattern
 from mizzen.words.message import Request
 
 from .inputs import Arguments, Reader
@@ -18,7 +17,7 @@ from .parameter import Parameter
 
 _Decode = Callable[[bytes, Arguments], list[Fault] | None]
 
-_BYTE = re.compile(r"(?:JSON is malformed: )?(.*) \(byte (\d+)\)")
+_BYTE = pattern(r"(?:JSON is malformed: )?(.*) \(byte (\d+)\)")
 _NEWLINE = b"\n"
 
 
@@ -90,6 +89,8 @@ def _pydantic(name: str, into: Any) -> _Decode:
             if first["type"] == "json_invalid":
                 why = first["msg"].removeprefix("Invalid JSON: ")
                 raise BadRequest(f"the body is not JSON: {why}") from None
+            from mizzen.words.faults import own_faults
+
             return own_faults(error, "body")
         return None
 
@@ -102,6 +103,8 @@ def _faults(body: bytes, into: Any, error: msgspec.ValidationError) -> list[Faul
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as worse:
         # msgspec stopped at the first misfit, before the place where it stops being JSON
         raise _malformed(body, worse) from None
+    from mizzen.words.faults import find_faults
+
     return find_faults(value, into, path="body") or [Fault("body", str(error))]
 
 

@@ -16,6 +16,7 @@ from mizzen.words.message import Request, Response
 
 from .answers import JSON, Answers
 from .body import read_bytes, read_json
+from .by_hand import ByHand, by_name, by_path
 from .inputs import Arguments, Reader, invalid, read_inputs, read_path
 from .parameter import Bound, Parameter
 from .signature import target
@@ -53,6 +54,15 @@ def compile_handler(
     if inspect.isasyncgenfunction(function):
         return _handle_stream(call, take, answers, gathers)
     return _handle_in_thread(call, take, answers, gathers, in_thread)
+
+
+def compile_by_hand(route: Bound, parameters: Sequence[Parameter], provided: Mapping[str, Any], answers: Answers) -> ByHand:
+    """The same for a function that cannot wait and takes no body that arrives: its answer is there when it returns."""
+    carried = [parameter for parameter in parameters if parameter.source != "provided"]
+    straight = _straight(route, carried, provided)
+    if straight is not None and all(parameter.type is str for parameter in carried):
+        return by_path(straight, answers)
+    return by_name(_by_name(route, provided), _take(route, carried), answers)
 
 
 def _handle_straight(call: Callable[..., Awaitable[Any]], answers: Answers) -> Handler:

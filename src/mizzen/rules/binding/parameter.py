@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, get_args, get_origin
+from typing import Any, Literal, Protocol, get_args, get_origin
+
+from msgspec import Struct
 
 from mizzen.words.errors import Answer
 
@@ -51,7 +53,7 @@ class Header:
         return f"Header({self.name!r})" if self.name else "Header()"
 
 
-class Parameter(NamedTuple):
+class Parameter(Struct, frozen=True):
     """One parameter of a bound function."""
 
     name: str

@@ -14,10 +14,12 @@ from mizzen.words.message import Request, Response
 
 from .advice import how_to_provide
 from .answers import Answers, answers_for
-from .compile import InThread, compile_handler
+from .by_hand import ByHand
+from .compile import InThread, compile_by_hand, compile_handler
 from .kinds import Kind, kind_of
 from .parameter import REQUIRED, Bound, Header, Parameter, is_stream
-from .signature import Signature, read, type_text
+from .signature import Signature, read, target, type_text
+from .waits import waits
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 """RFC 9110 §9.3 gives a body to the others no meaning; intermediaries drop or reject it."""
@@ -26,7 +28,7 @@ BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class Plan:
     """How requests become calls of one route's function, and its results answers."""
 
-    __slots__ = ("answers", "needs", "parameters", "returns", "route", "streams_body")
+    __slots__ = ("answers", "needs", "parameters", "returns", "route", "streams_body", "waits")
 
     def __init__(self, route: Bound, parameters: tuple[Parameter, ...], returns: Any, answers: Answers) -> None:
         self.route = route
@@ -41,6 +43,8 @@ class Plan:
         """The provided types that the function takes."""
         self.streams_body = any(parameter.streams for parameter in parameters)
         """Whether the function takes the body as it arrives."""
+        self.waits = self.streams_body or waits(target(route.function))
+        """Whether a call may wait for something."""
 
     def compile(self, values: Mapping[type, Any], *, in_thread: InThread) -> Handler:
         """The handler that calls the function; the route's own layers are not around it yet.
@@ -53,6 +57,13 @@ class Plan:
                 raise StartError(f"{self.route.name} needs {needed.__name__}; it was not opened", where=(self.route.where,))
         provided = {parameter.name: values[parameter.type] for parameter in self.parameters if parameter.source == "provided"}
         return compile_handler(self.route, self.parameters, provided, self.answers, in_thread=in_thread)
+
+    def compile_by_hand(self, values: Mapping[type, Any]) -> ByHand | None:
+        """The function as one call that answers at once; None when it may wait."""
+        if self.waits:
+            return None
+        provided = {parameter.name: values[parameter.type] for parameter in self.parameters if parameter.source == "provided"}
+        return compile_by_hand(self.route, self.parameters, provided, self.answers)
 
     def describe(self) -> dict[str, str]:
         """The source of each parameter by its name."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
+
+from msgspec import Struct
 
 from mizzen.words.errors import StartError
+from mizzen.words.lazy import pattern
 
 from .parameter import REQUIRED, Bound
 
 _VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-_MODULES = re.compile(r"\b(?:\w+\.|<locals>\.)+(?=\w)")
+_MODULES = pattern(r"\b(?:\w+\.|<locals>\.)+(?=\w)")
 
 
-class Signature(NamedTuple):
+class Signature(Struct, frozen=True):
     """A function as it is written, with annotations that are types and no longer text."""
 
     route: Bound

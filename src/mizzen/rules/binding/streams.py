@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from mizzen.words.json import write as write_json
 
 from .parameter import REQUIRED
 
 
-class Pieces(NamedTuple):
+class Pieces(Struct, frozen=True):
     """How the items of a stream become bytes, and what those are."""
 
     content_type: tuple[bytes, bytes]

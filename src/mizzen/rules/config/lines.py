@@ -6,19 +6,21 @@ import re
 import tomllib
 from bisect import bisect_right
 
-Path = tuple[str | int, ...]
-"""A place in a document: keys, and positions in arrays."""
+from mizzen.words.lazy import pattern
 
-_BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
-_SPACE = re.compile(r"[ \t]*")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_QUOTED = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
+from .source import Path
+
+_BLANK = pattern(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_SPACE = pattern(r"[ \t]*")
+_BARE = pattern(r"[A-Za-z0-9_-]+")
+_SHORT = r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'"
+_QUOTED = pattern(_SHORT)
 # The longest form first, and up to two more quotes may stand directly before the three that end a text.
-_TEXT = re.compile(
-    r'"""(?:[^\\]|\\.)*?"""(?:"{0,2})|' r"'''.*?'''(?:'{0,2})|" + _QUOTED.pattern,
+_TEXT = pattern(
+    r'"""(?:[^\\]|\\.)*?"""(?:"{0,2})|' r"'''.*?'''(?:'{0,2})|" + _SHORT,
     re.DOTALL,
 )
-_SCALAR = re.compile(r"[^,\]}#\n]+")
+_SCALAR = pattern(r"[^,\]}#\n]+")
 
 
 def key_lines(text: str) -> dict[Path, int]:

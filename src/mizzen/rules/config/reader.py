@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from .lines import Path
+from mizzen.words.lazy import pattern
+
 from .secrets import MASK, hide_password, is_secret
-from .source import Source, Wrong, nearest, normal, variable
+from .source import Path, Source, Wrong, nearest, normal, variable
 from .units import Secret, Unit, read_choice, read_flag, read_number, read_text
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+NAME = pattern(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """Names of services: they become host names, variables and parts of instance ids."""
 
 
@@ -188,7 +188,7 @@ def _unresolved(reader: Reader, path: Path, known: Mapping[str, Any], name: str)
     mistake = reader.wrong.pop()
     bad, good = (f"__{normal(part).upper()}" for part in (str(path[-1]), mistake.instead))
     instead = name.replace(bad, good, 1) if mistake.instead else ""
-    reader.wrong.append(mistake._replace(variable=name, instead=instead))
+    reader.wrong.append(msgspec.structs.replace(mistake, variable=name, instead=instead))
 
 
 def _described(kind: Any) -> str:

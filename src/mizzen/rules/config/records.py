@@ -3,8 +3,7 @@
 Every default has its reason beside it. Times are seconds and sizes are bytes; in text ``"250ms"`` and ``"1MiB"``.
 """
 
-from __future__ import annotations
-
+# Annotations are values here: reading a configuration looks at each of them, and evaluating text costs a start 1 ms.
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +14,13 @@ from mizzen.words.errors import ConfigError
 
 from .secrets import hide_password
 from .source import Source, Wrong, mistakes, nearest
-from .units import Count, Duration, KnownPort, Port, Secret, Size, Timeout, Times
+from .units import Count, Duration, KnownPort, Mode, Port, Secret, Size, Timeout, Times
 
 REGISTRY_PORT = 8599
 """Beside Consul's 8500, so that a real agent on the same machine keeps its port."""
+
+UNIX = "unix:"
+"""What a host begins with that is the path of a Unix socket."""
 
 
 class DiscoveryConfig(msgspec.Struct, kw_only=True, frozen=True):
@@ -49,15 +51,47 @@ class BreakerConfig(msgspec.Struct, kw_only=True, frozen=True):
     """The article's: time for a restart, short enough to notice that it is over."""
 
 
+class TlsConfig(msgspec.Struct, kw_only=True, frozen=True):
+    """With what a service answers HTTPS. Files are PEM, relative to mizzen.toml, and read anew when they change."""
+
+    cert: str
+    """The certificate with its chain."""
+    key: str | None = None
+    """Unless it is in the same file."""
+    key_password: Secret | None = None
+    client_ca: str | None = None
+    """Who must have signed the certificate that every caller then shows; nobody has to show one, unless set."""
+
+
+class ClientTlsConfig(msgspec.Struct, kw_only=True, frozen=True):
+    """How a peer that speaks HTTPS is verified, which it always is. Files as in ``TlsConfig``."""
+
+    ca: str | None = None
+    """Who must have signed its certificate; those that the system trusts, unless set."""
+    cert: str | None = None
+    """What we show to a peer that asks who we are."""
+    key: str | None = None
+    """Unless it is in the same file."""
+    key_password: Secret | None = None
+    server_name: str | None = None
+    """The name that its certificate must have; the host's, unless set."""
+
+
 class ClientConfig(msgspec.Struct, kw_only=True, frozen=True):
     """How one peer is called."""
 
     url: str | None = None
     """Overrides discovery for this peer."""
+    tls: ClientTlsConfig | None = None
+    """Once set, the peer is called by HTTPS whatever its address says. Else an HTTPS address is verified by what the
+    system trusts."""
     timeout: Timeout = 2.0
     """The article's: what a person waits for a page, with room for the work above this call."""
     retries: Times = 2
     """The article's: a third try that fails says that a fourth will."""
+    max_answer: Size = 16 * 1024 * 1024
+    """Bytes of an answer that is read whole: far more than JSON should have, and in-flight times it must fit in memory.
+    A stream has no limit."""
     required: bool | None = None
     """What the code says, unless set."""
     breaker: BreakerConfig = BreakerConfig()
@@ -134,9 +168,16 @@ class ServiceConfig(msgspec.Struct, kw_only=True, frozen=True):
     app: str | None = None
     """``module:attribute`` of an ASGI app."""
     host: str = "0.0.0.0"
-    """Every interface, as containers need it."""
-    port: Port
+    """Every interface, as containers need it; ``unix:/run/order.sock`` listens on a Unix socket and takes no port."""
+    port: Port = 0
+    """Must be set, unless the host is a Unix socket."""
+    socket_mode: Mode = 0o660
+    """Of a Unix socket: its owner and its group may connect, such as that of the proxy in front."""
+    tls: TlsConfig | None = None
+    """HTTPS instead of HTTP on the service's port; one of its own for the platform's questions stays HTTP."""
     admin: AdminConfig = AdminConfig()
+    workers: Count = 1
+    """Processes that share the port; one needs no supervisor, and where instances are many each may well be small."""
     settings: dict[str, Any] = {}
     """The service's own, raw; ``settings(system, name, into)`` types them."""
     clients: dict[str, ClientConfig] = {}
@@ -147,8 +188,14 @@ class ServiceConfig(msgspec.Struct, kw_only=True, frozen=True):
     """The address that peers are told, when it is not found by itself."""
     log: LogConfig = LogConfig()
 
+    @property
+    def socket(self) -> str | None:
+        """The path of the Unix socket that it listens on, when it does."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else None
+
     def __repr__(self) -> str:  # without settings: secrets live there
-        return f"<ServiceConfig {self.build or self.app} on {self.host}:{self.port}>"
+        place = self.host if self.socket else f"{self.host}:{self.port}"
+        return f"<ServiceConfig {self.build or self.app} on {place}>"
 
 
 class SystemTable(msgspec.Struct, kw_only=True, frozen=True):

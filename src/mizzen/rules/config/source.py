@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from mizzen.words.errors import ConfigError
 
-from .lines import Path
+Path = tuple[str | int, ...]
+"""A place in a document: keys, and positions in arrays."""
 
 PREFIX = "MIZZEN"
 """Variables are ``MIZZEN__TABLE__KEY``; two underscores, since names have single ones."""
 
 
-class Wrong(NamedTuple):
+class Wrong(Struct, frozen=True):
     """One mistake: the setting, what is wrong with it, and the right spelling where there is a near one."""
 
     path: Path
@@ -26,15 +29,26 @@ class Wrong(NamedTuple):
 class Source:
     """The merged but untyped settings of one file and one environment, with the origin of each."""
 
-    __slots__ = ("file", "origins", "texts", "tree")
+    __slots__ = ("_origins", "_text", "file", "texts", "tree")
 
-    def __init__(self, file: str = "mizzen.toml", tree: dict[str, Any] | None = None) -> None:
+    def __init__(self, file: str = "mizzen.toml", tree: dict[str, Any] | None = None, text: str = "") -> None:
         self.file = file
         self.tree: dict[str, Any] = {} if tree is None else tree
-        self.origins: dict[Path, str] = {}
-        """``mizzen.toml:14`` or the name of a variable, by path."""
+        self._text = text
+        self._origins: dict[Path, str] = {}
         self.texts: set[Path] = set()
         """Paths whose value is a variable's text, which may stand for a number or a flag."""
+
+    @property
+    def origins(self) -> dict[Path, str]:
+        """``mizzen.toml:14`` or the name of a variable, by path."""
+        text, self._text = self._text, ""
+        if text:
+            from .lines import key_lines  # nobody asks where a setting stands that is right
+
+            lines = {path: f"{self.file}:{line}" for path, line in key_lines(text).items()}
+            self._origins = lines | self._origins
+        return self._origins
 
     def origin(self, path: Path) -> str:
         """Where that setting, or else the nearest table around it, was written."""
@@ -49,7 +63,12 @@ class Source:
 
     def given(self, path: Path) -> bool:
         """Whether file or environment say something about that very setting."""
-        return path in self.origins
+        value: Any = self.tree
+        for key in path:
+            if not isinstance(value, dict) or key not in value:
+                return False
+            value = value[key]
+        return True
 
     def set_text(self, path: Path, text: str, variable: str) -> None:
         """Put a variable's text at ``path``; ``ValueError`` when a value stands where a table is needed."""
@@ -61,13 +80,13 @@ class Source:
         if isinstance(table.get(path[-1]), dict):
             raise ValueError(f"{dotted(path)} is a table; a variable names one of its keys")
         table[path[-1]] = text
-        self.origins[path] = variable
+        self._origins[path] = variable
         self.texts.add(path)
 
     def copy(self) -> Source:
         """Another source with the same origins, to be added to."""
-        twin = Source(self.file, self.tree)
-        twin.origins, twin.texts = dict(self.origins), set(self.texts)
+        twin = Source(self.file, self.tree, self._text)
+        twin._origins, twin.texts = dict(self._origins), set(self.texts)
         return twin
 
     def __repr__(self) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
 from collections.abc import Mapping
 from enum import Enum
 from types import UnionType
@@ -12,13 +9,14 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, 
 
 import msgspec
 
-from .lines import Path
+from mizzen.words.lazy import pattern
+
 from .reader import optional
 from .records import System
 from .secrets import is_secret
-from .source import Source, Wrong, dotted, mistakes, nearest, normal, short_variable, variable
+from .source import Path, Source, Wrong, dotted, mistakes, nearest, normal, short_variable, variable
 
-_STEP = re.compile(r"\[(\d+)\]|\.?([^.\[\]]+)")
+_STEP = pattern(r"\[(\d+)\]|\.?([^.\[\]]+)")
 
 
 def settings(system: System, service: str, into: type[Any]) -> Any:
@@ -120,9 +118,12 @@ def field_kinds(kind: Any) -> dict[str, Any] | None:
         return None
     if issubclass(kind, msgspec.Struct):
         return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
+        import dataclasses  # loaded already: it made the type
+
         hints = get_type_hints(kind, include_extras=True)
-        return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+        record: Any = kind
+        return {field.name: hints[field.name] for field in dataclasses.fields(record) if field.init}
     if is_typeddict(kind):
         return get_type_hints(kind)
     models = getattr(kind, "model_fields", None)  # pydantic's, told by its shape: it is never imported here
@@ -149,7 +150,7 @@ def _from_text(text: Any, kind: Any) -> Any:
     containers = (list, dict, set, frozenset, tuple, Mapping)
     if kind in containers or get_origin(kind) in containers or field_kinds(kind) is not None:
         try:
-            return json.loads(text)
+            return msgspec.json.decode(text)
         except ValueError:
             return text
     if kind is bool and text.lower() in ("yes", "on", "no", "off"):

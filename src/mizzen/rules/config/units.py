@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
+
+from msgspec import Struct
 
 from mizzen.words.clock import parse_duration
+from mizzen.words.lazy import pattern
 
 SIZES = {"B": 1, "kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]+)?")
+_SIZE = pattern(r"(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]+)?")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
-class Unit(NamedTuple):
+class Unit(Struct, frozen=True):
     """What the numbers of a setting are, and which of them are allowed."""
 
     name: str
@@ -41,6 +44,8 @@ Count = Annotated[int, Unit("count", low=1)]
 Times = Annotated[int, Unit("count", low=0)]
 Port = Annotated[int, Unit("port", low=0, high=65535)]
 """0 takes any free port."""
+Mode = Annotated[int, Unit("mode", low=0, high=0o777)]
+"""Permissions of a file; ``"0660"`` in text, ``0o660`` in TOML."""
 KnownPort = Annotated[int, Unit("port", low=1, high=65535)]
 """One that others are told of before anything listens."""
 
@@ -63,12 +68,28 @@ def format_size(size: int) -> str:
     return f"{size}B"
 
 
+def parse_mode(value: str | int) -> int:
+    """Permissions from ``"0660"`` or ``0o660``; ``ValueError`` says what is allowed."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0o777:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"(0o?)?[0-7]{3}", value):
+        return int(value.removeprefix("0o"), 8)
+    raise ValueError(f'expected permissions such as "0660", got {_shown(value)}')
+
+
+def format_mode(mode: int) -> str:
+    """Permissions as ``chmod`` takes them: ``0660``."""
+    return f"{mode:04o}"
+
+
 def read_number(value: Any, unit: Unit, *, from_text: bool) -> float | int:
     """A number in that unit; ``ValueError`` says what is allowed."""
     if unit.name == "duration":
         number: float | int = parse_duration(_bare(value) if from_text else value)
     elif unit.name == "size":
         number = parse_size(value)
+    elif unit.name == "mode":
+        number = parse_mode(value)
     else:
         number = _whole(value, unit, from_text=from_text)
     if number < unit.low or number > unit.high or (unit.above and number <= unit.low):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from mizzen.words.clock import parse_duration
 from mizzen.words.errors import Answer, StartError
 from mizzen.words.handler import Layer
+from mizzen.words.lazy import pattern
 from mizzen.words.where import locate
 
-PARAMETER = re.compile(r"\{([^{}:]*)(:[^{}]*)?\}")
+PARAMETER = pattern(r"\{([^{}:]*)(:[^{}]*)?\}")
 """A parameter of a template: its name, and what stands behind a colon."""
-_METHOD = re.compile(r"[A-Z][A-Z0-9_-]*")
+_METHOD = pattern(r"[A-Z][A-Z0-9_-]*")
 
 
 class Route:

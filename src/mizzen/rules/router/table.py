@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import unquote
+from typing import Any, Generic, TypeVar
 
 from mizzen.words.errors import BadRequest, StartError
+from mizzen.words.lazy import pattern
 
 from .route import PARAMETER, Route
 
 T = TypeVar("T")
 
-_BROKEN = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BROKEN = pattern(r"%(?![0-9A-Fa-f]{2})")
 _STATIC, _PARAM, _REST = "012"  # in the order in which they win
 _ABSENT: Any = object()
 
@@ -54,16 +54,12 @@ class Table(Generic[T]):
         return tuple(sorted({*found, "OPTIONS"}))
 
 
-class _Shape(NamedTuple):
-    """Routes with literals and parameters in the same places: one look finds the one that a path means."""
+_Shape = tuple[Callable[[list[str]], Any], dict[Any, Any], tuple[int, ...], int]
+"""Routes with literals and parameters in the same places, among which one look finds the one that a path means.
 
-    key: Callable[[list[str]], Any]
-    """The segments in the places of literals."""
-    leaves: dict[Any, Any]
-    places: tuple[int, ...]
-    """Where the parameters stand that take one segment."""
-    rest: int
-    """From where on a parameter takes the remainder; 0 without one."""
+A function that gives the segments in the places of literals, the entries by what it gives, where the parameters stand
+that take one segment, and from where on a parameter takes the remainder; 0 without one.
+"""
 
 
 class _Paths(Generic[T]):
@@ -82,14 +78,14 @@ class _Paths(Generic[T]):
         routes: dict[tuple[str, Any], Route] = {}
         for route, entry in entries:
             segments, mask = _parse(route)
-            shape = shapes.setdefault(mask, _shape(mask))
-            key = shape.key(segments)
+            literals_of, leaves, _, _ = shapes.setdefault(mask, _shape(mask))
+            key = literals_of(segments)
             if (mask, key) in routes:
                 first = routes[mask, key]
                 same = "is there twice" if first.template == route.template else f"answers the paths of {first}"
                 raise StartError(f"{route} {same}", where=(first.line, route.line), fix="keep one of them")
             routes[mask, key] = route
-            shape.leaves[key] = entry
+            leaves[key] = entry
             if not route.parameters:
                 self.static[route.template] = (entry, ())
         masks = sorted(shapes)
@@ -183,11 +179,15 @@ def _shape(mask: str) -> _Shape:
     literals = [place for place, kind in enumerate(mask, 1) if kind == _STATIC]
     key: Callable[[list[str]], Any] = itemgetter(*literals) if literals else lambda _: None
     places = tuple(place for place, kind in enumerate(mask, 1) if kind == _PARAM)
-    return _Shape(key, {}, places, mask.find(_REST) + 1)
+    return key, {}, places, mask.find(_REST) + 1
 
 
 def _decode(segments: list[str]) -> tuple[list[str], bool]:
     """Segments without percent-encoding, and whether some had to be left as they were."""
+    if not any("%" in segment for segment in segments):
+        return segments, False
+    from urllib.parse import unquote  # with what it imports 2 ms of a start
+
     decoded, broken = [], False
     for segment in segments:
         try:

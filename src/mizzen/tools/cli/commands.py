@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Command(NamedTuple):
+class Command(Struct, frozen=True):
     """One command of ``mizzen``."""
 
     name: str
@@ -22,6 +22,7 @@ COMMANDS = (
     Command("stack", "SERVICE [PEER]", "how it answers and how it calls, layer by layer, with the reasons"),
     Command("config", "SERVICE", "every setting with its value and where that came from"),
     Command("call", "SERVICE METHOD PATH", "one call through the whole client, explained with --explain"),
+    Command("contract", "openapi SERVICE", "its OpenAPI 3.1 document, from routes, signatures and raises="),
     Command("health", "[URL]", "ask a service for its health: exit 0 when it is well, 1 when not", lean=True),
     Command("registry", "", "the embedded registry on its own, for development", lean=True),
     Command("version", "[SERVICE]", "the version of a service, and of Mizzen", lean=True),

@@ -1,4 +1,4 @@
-"""The commands for people, through Typer and Rich: dev, routes, stack, config, call."""
+"""The commands for people, through Typer and Rich: dev, routes, stack, config, call, contract."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ def call(
     )
 
 
+def openapi(
+    service: Service,
+    output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="write it there instead of to stdout")] = None,
+    folder: Dir = None,
+) -> int:
+    from .contract import print_openapi
+
+    return print_openapi(service, folder, output)
+
+
 _COMMANDS: dict[str, Callable[..., int]] = {"dev": dev, "routes": routes, "stack": stack, "config": config, "call": call}
 
 
@@ -76,6 +86,9 @@ def app() -> typer.Typer:
     about = {command.name: command.about for command in COMMANDS}
     for name, function in _COMMANDS.items():
         made.command(name, help=about[name])(function)
+    contract = typer.Typer()
+    contract.command("openapi", help=about["contract"])(openapi)
+    made.add_typer(contract, name="contract", help="what a service promises its callers")
     return made
 
 
@@ -91,5 +104,6 @@ def run_full(name: str, arguments: list[str]) -> int:
         if message is None:
             raise
         text = str(message()).strip().rstrip(".")
-        raise Usage(f"mizzen {name}: {text[:1].lower()}{text[1:]}", fix=f"mizzen {name} --help") from None
+        command = getattr(getattr(error, "ctx", None), "command_path", f"mizzen {name}")
+        raise Usage(f"{command}: {text[:1].lower()}{text[1:]}", fix=f"{command} --help") from None
     return code if isinstance(code, int) else 0

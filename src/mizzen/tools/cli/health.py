@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import http.client
 import time
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 from .say import Usage, say
 from .where import environment, only_service, read_system
 
+if TYPE_CHECKING:
+    import ssl
+
 LIMIT = 2.0
 """Seconds for the whole question: platforms give a probe few more, and a slow health is a bad one."""
+UNIX = "http+unix"
 LARGEST = 1024 * 1024
 """Bytes of a report that are read; whatever is longer is no health report."""
 
 
 def health(url: str | None, *, service: str | None, folder: str | None, limit: float = LIMIT) -> int:
     """Print the health report found at ``url``, by default the service's own; 0 when it is 200, else 1."""
-    target = _complete(url) if url else _own_url(service, folder)
+    target, tls = (_complete(url), None) if url else _own_url(service, folder)
     try:
-        status, report = ask(target, limit)
+        status, report = ask(target, limit, tls=tls)
     except (OSError, http.client.HTTPException) as error:
         why = f"no answer within {limit:g}s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        if getattr(error, "verify_code", 0):
+            why = f"its certificate is not accepted: {getattr(error, 'verify_message', error)}"
+            why += "" if tls is not None else "; SSL_CERT_FILE names the file of who signed it"
         say(f"error: no health at {target}: {why}")
         return 1
     print(report.decode(errors="replace").rstrip("\n"), flush=True)
@@ -30,12 +38,20 @@ def health(url: str | None, *, service: str | None, folder: str | None, limit: f
     return 0 if status == 200 else 1
 
 
-def ask(url: str, limit: float) -> tuple[int, bytes]:
-    """Status and body of a GET, all of it within ``limit`` seconds; raises ``OSError`` or ``HTTPException``."""
+def ask(url: str, limit: float, *, tls: ssl.SSLContext | None = None) -> tuple[int, bytes]:
+    """Status and body of a GET, all of it within ``limit`` seconds; raises ``OSError`` or ``HTTPException``.
+
+    ``tls`` is how an ``https:`` URL is verified, when not by what the system trusts.
+    """
     parts = urlsplit(url)
     ends = time.monotonic() + limit
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=limit)
+    connection: http.client.HTTPConnection
+    if parts.scheme == UNIX:
+        connection = _UnixConnection(unquote(parts.netloc), timeout=limit)
+    elif parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=limit, context=tls)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=limit)
     try:
         connection.connect()
         socket = connection.sock
@@ -55,6 +71,21 @@ def ask(url: str, limit: float) -> tuple[int, bytes]:
         connection.close()
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: str, *, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        import socket
+
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def _left(ends: float) -> float:
     left = ends - time.monotonic()
     if left <= 0:
@@ -64,6 +95,12 @@ def _left(ends: float) -> float:
 
 def _complete(url: str) -> str:
     text = url if "://" in url else f"http://{url}"
+    scheme, _, rest = text.partition("://")
+    if scheme == UNIX:  # the socket's path is percent-encoded where a path to ask for follows it
+        socket, _, path = (rest, "", "") if rest.startswith("/") else rest.partition("/")
+        if not unquote(socket).startswith("/"):
+            raise Usage(f"mizzen health: {url!r} names no socket by its whole path", fix=f"such as {UNIX}:///run/order.sock")
+        return f"{UNIX}://{quote(unquote(socket), safe='')}/{path or 'health'}"
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -74,7 +111,8 @@ def _complete(url: str) -> str:
     return text.rstrip("/") + "/health" if parts.path in ("", "/") and not parts.query else text
 
 
-def _own_url(service: str | None, folder: str | None) -> str:
+def _own_url(service: str | None, folder: str | None) -> tuple[str, ssl.SSLContext | None]:
+    """Where a service of this machine tells its health, and how to verify that it is the one."""
     system = read_system(folder, environment())
     if service is None and len(system.services) != 1:
         names = ", ".join(system.services) or "none"
@@ -84,6 +122,15 @@ def _own_url(service: str | None, folder: str | None) -> str:
             fix="mizzen health --service NAME, or mizzen health URL",
         )
     config = system.service(service or only_service(system))
-    wildcard = config.host in ("0.0.0.0", "::", "")
+    if config.socket is not None and config.admin.port is None:
+        return _complete(f"{UNIX}://{config.socket}"), None
+    tls = None
+    if config.tls is not None and config.admin.port is None:
+        from mizzen.assembly.tls import own_tls
+
+        known = own_tls(system, service or only_service(system))
+        tls = None if known is None else known.context()
+    wildcard = config.socket is not None or config.host in ("0.0.0.0", "::", "")
     host = "127.0.0.1" if wildcard else config.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.admin.port or config.port}/health"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.admin.port or config.port}/health", tls

@@ -1,78 +1,106 @@
-"""The commands that production needs, on the standard library alone: run, health, registry, version."""
+"""The commands that production needs, on the standard library alone: run, health, registry, version.
+
+Their arguments are data. A command line without mistakes is read by a few lines here; whatever wants explaining
+(``--help``, a mistake) goes to argparse, whose import costs a tenth of a start.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
+from . import heap
 from .commands import COMMANDS
-from .say import Usage
+
+if TYPE_CHECKING:
+    import argparse
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, except that a mistake is told as all our errors are."""
+class Argument(Struct, frozen=True):
+    """One argument of a command: ``--port N``, a flag such as ``--stop-with-parent``, or a word in its place."""
 
-    def error(self, message: str) -> NoReturn:
-        usage = " ".join(self.format_usage().split()).removeprefix("usage: ")
-        raise Usage(f"{self.prog}: {message}", where=[usage], fix=f"{self.prog} --help")
+    name: str
+    metavar: str = ""
+    """What stands for its value; a flag has none."""
+    about: str | None = ""
+    """Its line in the help; None keeps it out of there."""
+    read: Callable[[str], Any] = str
+    """Makes the value of the text; ``ValueError`` says what is wrong with it."""
+    needed: bool = False
+    """Whether a word must be there."""
+
+    @property
+    def key(self) -> str:
+        """Its name among the options that were read."""
+        return self.name.lstrip("-").replace("-", "_")
 
 
-def run_lean(name: str, arguments: list[str]) -> int:
+def run_lean(name: str, arguments: Sequence[str]) -> int:
     """Parse and run one of these commands; returns its exit code."""
-    parser = parser_of(name)
-    try:
-        options = parser.parse_args(arguments)
-    except SystemExit as end:  # argparse ends the process after --help
-        return int(end.code or 0)
-    return _RUN[name](options)
+    values = read_plain(ARGUMENTS[name], arguments)
+    if values is None:
+        try:
+            values = vars(parser_of(name).parse_args(arguments))
+        except SystemExit as end:  # argparse ends the process after --help
+            return int(end.code or 0)
+    return _RUN[name](SimpleNamespace(**values))
+
+
+def read_plain(known: Sequence[Argument], arguments: Sequence[str]) -> dict[str, Any] | None:
+    """The values of a command line in which nothing is wrong or unusual, as argparse would read them; else None."""
+    values: dict[str, Any] = {each.key: None if each.metavar else False for each in known}
+    named = {each.name: each for each in known}
+    words = [each for each in known if not each.name.startswith("-")]
+    given = iter(arguments)
+    for text in given:
+        if text.startswith("-"):
+            name, mark, value = text.partition("=")
+            argument = named.get(name)
+            if argument is None or (mark and not argument.metavar):
+                return None
+            if not argument.metavar:
+                values[argument.key] = True
+                continue
+            if not mark:
+                value = next(given, "-")
+        elif words:
+            argument, value = words.pop(0), text
+        else:
+            return None
+        if value.startswith("-"):
+            return None
+        try:
+            values[argument.key] = argument.read(value)
+        except ValueError:
+            return None
+    return None if any(word.needed for word in words) else values
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """The parser of one of these commands."""
+    """The parser of one of these commands, which explains."""
+    from .explain import parser
+
     about = next(command.about for command in COMMANDS if command.name == name)
-    parser = _Parser(prog=f"mizzen {name}", description=about, allow_abbrev=False)
-    _OPTIONS[name](parser)
-    return parser
+    return parser(name, about, ARGUMENTS[name])
 
 
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is no port: a number from 1 to 65535, or 0 for any free one")
+    raise ValueError(f"{text} is no port: a number from 1 to 65535, or 0 for any free one")
 
 
-def _add_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", metavar="DIR", help="the folder of the system's mizzen.toml")
-
-
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE")
-    parser.add_argument("--port", type=_port, metavar="N", help="listen there, whatever mizzen.toml says")
-    parser.add_argument("--host", metavar="H", help="listen on that address")
-    _add_dir(parser)
-    parser.add_argument("--stop-with-parent", action="store_true", help=argparse.SUPPRESS)
-
-
-def _health_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", nargs="?", help="such as http://127.0.0.1:8102; by default that of the service")
-    parser.add_argument("--service", metavar="SERVICE", help="which one of mizzen.toml, when it has several")
-    _add_dir(parser)
-
-
-def _registry_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", metavar="H", help="by default the one of mizzen.toml, else 127.0.0.1")
-    parser.add_argument("--port", type=_port, metavar="N", help="by default the one of mizzen.toml, else 8599")
-    parser.add_argument("--token-file", metavar="FILE", help="ask every client for the token in it")
-    _add_dir(parser)
-
-
-def _version_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("service", metavar="SERVICE", nargs="?")
-    _add_dir(parser)
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 10_000:
+        return int(text)
+    raise ValueError(f"{text} is no number of processes: a whole number from 1")
 
 
 def _run(options: Any) -> int:
+    heap.hold()
     from .run import run
 
     return run(
@@ -80,6 +108,8 @@ def _run(options: Any) -> int:
         folder=options.dir,
         host=options.host,
         port=options.port,
+        workers=options.workers,
+        as_worker=options.as_worker,
         stop_with_parent=options.stop_with_parent,
     )
 
@@ -102,10 +132,28 @@ def _version(options: Any) -> int:
     return version(options.service, folder=options.dir)
 
 
-_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "run": _run_options,
-    "health": _health_options,
-    "registry": _registry_options,
-    "version": _version_options,
+_DIR = Argument("--dir", "DIR", "the folder of the system's mizzen.toml")
+ARGUMENTS: dict[str, Sequence[Argument]] = {
+    "run": (
+        Argument("service", "SERVICE", needed=True),
+        Argument("--port", "N", "listen there, whatever mizzen.toml says", _port),
+        Argument("--host", "H", "listen on that address"),
+        Argument("--workers", "N", "share the port among that many processes", _count),
+        _DIR,
+        Argument("--as-worker", "FD", about=None, read=int),
+        Argument("--stop-with-parent", about=None),
+    ),
+    "health": (
+        Argument("url", "URL", "such as http://127.0.0.1:8102; by default that of the service"),
+        Argument("--service", "SERVICE", "which one of mizzen.toml, when it has several"),
+        _DIR,
+    ),
+    "registry": (
+        Argument("--host", "H", "by default the one of mizzen.toml, else 127.0.0.1"),
+        Argument("--port", "N", "by default the one of mizzen.toml, else 8599", _port),
+        Argument("--token-file", "FILE", "ask every client for the token in it"),
+        _DIR,
+    ),
+    "version": (Argument("service", "SERVICE"), _DIR),
 }
 _RUN: dict[str, Callable[[Any], int]] = {"run": _run, "health": _health, "registry": _registry, "version": _version}

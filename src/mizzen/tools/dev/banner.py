@@ -21,12 +21,17 @@ def banner(name: str, urls: Mapping[str, str], described: Mapping[str, Mapping[s
     for service, url in urls.items():
         for path in examples(described[service]["routes"]):
             first = first or (service, path)
-            lines.append(f"  curl {url}{path}")
-        lines.append(f"  curl {url}/health")
+            lines.append(f"  {_curl(url, path)}")
+        lines.append(f"  {_curl(url, '/health')}")
     if first is not None:
         service, path = _deepest(urls, described) or first
         lines.append(f"  mizzen call {service} GET {path} --explain")
     return "\n".join([*lines, "", "Ctrl-C stops everything"])
+
+
+def _curl(url: str, path: str) -> str:
+    scheme, _, place = url.partition("://")
+    return f"curl --unix-socket {place} http://localhost{path}" if scheme == "http+unix" else f"curl {url}{path}"
 
 
 def examples(routes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,11 +19,13 @@ def child_environ(system: System, name: str, environ: Mapping[str, str]) -> dict
     said: dict[tuple[str, ...], str] = {
         ("dev",): "true",
         ("discovery", "url"): registry,
-        (*service, "host"): "127.0.0.1",
         (*service, "stop", "linger"): LINGER,
         (*service, "stop", "drain"): DRAIN,
+        (*service, "workers"): "1",
         (*service, "log", "format"): "json",
     }
+    if system.services[name].socket is None:
+        said[(*service, "host")] = "127.0.0.1"
     # what mizzen.toml says of production must not lead development elsewhere
     if system.discovery.register is not None:
         said["discovery", "register"] = registry

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mizzen.assembly.ports import describe_holder, is_taken
-from mizzen.rules.config import System, parse
+from mizzen.rules.config import ServiceConfig, System, parse
 from mizzen.words.clock import monotonic
 from mizzen.words.errors import ConfigError, StartError
 
@@ -25,6 +25,10 @@ from .screen import Screen
 from .unit import HOST, Unit
 from .watch import can_watch, changes
 
+if TYPE_CHECKING:
+    from mizzen.edges.http import Tls
+
+HTTP_UNIX = "http+unix://"
 IN_TURN = 5.5
 """Seconds that a service waits for those that call it to end first: just over the drain of 5 s they are given here."""
 
@@ -46,7 +50,7 @@ class Supervisor:
         for name in start_order(peers):
             config = system.services[name]
             waits = [self.units[peer] for peer in peers[name] if peer in self.units]
-            self.units[name] = Unit(name, config, waits, make=self._make, screen=screen)
+            self.units[name] = Unit(name, config, waits, make=self._make, tls=self._tls, screen=screen)
         self._callers = _callers({name: list(described[name]["clients"]) for name in self.units})
 
     async def run(self) -> int:
@@ -108,7 +112,7 @@ class Supervisor:
     async def _welcome(self) -> None:
         for unit in self.units.values():
             await unit.ready.wait()
-        urls = {name: f"http://{HOST}:{unit.config.port}" for name, unit in self.units.items()}
+        urls = {name: _url(unit.config) for name, unit in self.units.items()}
         registry = f"http://{self.system.registry.address}"
         self.screen.raw(f"\n{banner(self.system.name, urls, self._described, registry)}\n")
 
@@ -180,6 +184,15 @@ class Supervisor:
             on_error=partial(self.screen.log, name),
         )
 
+    def _tls(self, name: str) -> Tls | None:
+        """How the service ``name`` is asked whether it is ready; None while its files are wrong, as it will say itself."""
+        from mizzen.assembly.tls import own_tls
+
+        try:
+            return own_tls(self.system, name)
+        except ConfigError:
+            return None
+
     def _tell_defect(self, done: Iterable[asyncio.Future[Any]]) -> int:
         """Registry and keepers end only when told to; anything else is a defect of ours, said and survived by none."""
         for future in done:
@@ -189,6 +202,12 @@ class Supervisor:
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.system.name}: {', '.join(map(repr, self.units.values()))}>"
+
+
+def _url(config: ServiceConfig) -> str:
+    if config.socket is not None:
+        return f"{HTTP_UNIX}{config.socket}"
+    return f"{'http' if config.tls is None else 'https'}://{HOST}:{config.port}"
 
 
 def _callers(clients: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -201,7 +220,8 @@ def _check_ports(system: System) -> None:
     """Every port is one service's and free, or nothing starts."""
     listeners = [("the registry", system.registry.port)]
     for name, config in system.services.items():
-        listeners += [(name, port) for port in (config.port, config.admin.port) if port is not None]
+        own = config.port if config.socket is None else None
+        listeners += [(name, port) for port in (own, config.admin.port) if port is not None]
     holders: dict[int, str] = {}
     for name, port in listeners:
         if port == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from mizzen.rules.config import ServiceConfig
 from mizzen.words.clock import Clock, format_duration, monotonic
@@ -12,8 +13,11 @@ from mizzen.words.clock import Clock, format_duration, monotonic
 from .backoff import Backoff
 from .child import Child, describe_exit
 from .lifeline import GRACE
-from .probe import is_ready, waits_for
+from .probe import Place, is_ready, waits_for
 from .screen import Screen
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Tls
 
 HOST = "127.0.0.1"
 POLL = 0.1
@@ -32,6 +36,7 @@ class Unit:
         peers: Sequence[Unit],
         *,
         make: Callable[[Unit], Child],
+        tls: Callable[[str], Tls | None] = lambda name: None,
         screen: Screen,
         clock: Clock = monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -46,6 +51,7 @@ class Unit:
         """What its start waits for, when that is known."""
         self.child: Child | None = None
         self._make = make
+        self._tls = tls
         self._screen = screen
         self._clock = clock
         self._sleep = sleep
@@ -83,10 +89,12 @@ class Unit:
         if self.child is not None:
             self.child.kill()
 
-    @property
-    def port(self) -> int:
+    def place(self) -> Place:
         """Where its probes answer."""
-        return self.config.admin.port or self.config.port
+        if self.config.admin.port is not None:
+            return Place(HOST, self.config.admin.port)
+        tls = self._tls(self.name) if self.config.tls is not None else None
+        return Place(HOST, self.config.port, self.config.socket, tls.context() if tls is not None else None)
 
     async def _live(self) -> None:
         """One life of the child, and the wait after it."""
@@ -117,9 +125,9 @@ class Unit:
     async def _look(self, began: float) -> None:
         """Look at /ready until it is, and say what the start waits for when that takes long."""
         said = ""
-        while not await is_ready(HOST, self.port):
+        while not await is_ready(place := self.place()):
             if self._clock() - began > PATIENCE:
-                self.waiting = await waits_for(HOST, self.port)
+                self.waiting = await waits_for(place)
                 if self.waiting != said:
                     said = self.waiting
                     self._screen.say(f"{self.name} is starting ({said})")

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+
+from mizzen.words.lazy import pattern
 
 GIT_LIMIT = 2.0
 """Seconds for git: enough for a large repository on a cold disk, and a start never hangs on a stale network mount."""
 UNKNOWN = "0+unknown"
 """A version that sorts before every other (PEP 440) for what says none."""
 
+_DESCRIBE = ("describe", "--tags", "--dirty", "--always")
+_SINCE = pattern(r"-\d+-g[0-9a-f]+$")
+"""Commits since the last tag, as ``git describe`` adds them to it."""
 _NO_COMMIT = ("No names found", "Not a valid object name", "does not have any commits", "bad revision 'HEAD'")
 
 
-class Version(NamedTuple):
+class Version(Struct, frozen=True):
     """What some source is, and who says so."""
 
     text: str
@@ -42,6 +51,32 @@ def version_of(folder: Path) -> Version:
     return Version(UNKNOWN, origin=f"no version in pyproject.toml: {why}")
 
 
+def ask_version(folder: Path) -> Callable[[], str]:
+    """Ask for the text of ``version_of(folder)``, which what comes back then waits for: git works while a start goes on."""
+    asked = None
+    if any((place / ".git").exists() for place in (folder, *folder.parents)):  # else a process would only say so
+        with suppress(OSError):
+            asked = _git(folder, *_DESCRIBE)
+
+    def text() -> str:
+        described = "" if asked is None else _answer(asked)[0]
+        return described or _package(folder)[1] or UNKNOWN
+
+    return text
+
+
+def release_of(folder: Path) -> str:
+    """The release that the source in ``folder`` is or follows: its last tag, else its package's version. Never raises.
+
+    Unlike the version it is the same for every commit between two tags, so that it can stand in a file that is committed.
+    """
+    found = version_of(folder)
+    tag = _SINCE.sub("", found.text.removesuffix("-dirty"))
+    if found.commit and not found.commit.startswith(tag):
+        return tag
+    return _package(folder)[1] or UNKNOWN
+
+
 def own_version() -> str:
     """The version of Mizzen itself: the installed package's, else that of the source it runs from."""
     from importlib.metadata import PackageNotFoundError, version  # 20 ms that only this question is worth
@@ -56,7 +91,7 @@ def _ask_git(folder: Path) -> tuple[str, str, str]:
     """Description, commit and date, or why there are none; both questions at once, since each costs a process."""
     try:
         asked = [
-            _git(folder, "describe", "--tags", "--dirty", "--always"),
+            _git(folder, *_DESCRIBE),
             _git(folder, "log", "-1", "--format=%H %cI"),
         ]
     except FileNotFoundError:

@@ -34,6 +34,10 @@ START_LIMIT = 30.0
 """Seconds until a start that waits for what is not there fails: a service waits for ever, a test has to end."""
 
 
+FINISH = 20.0
+"""Seconds for what mounted apps do behind their answers, as a service that drains gives them."""
+
+
 class RequestOptions(TypedDict, total=False):
     """What a request may say besides its method and path; see :meth:`TestClient.request`."""
 
@@ -169,6 +173,7 @@ async def _listening(
     finally:
         listener.close()
         await server.drain(0)
+        await running.finish(FINISH)
         await running.close()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ssl
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Tls
 
 Factory = Callable[[], asyncio.Protocol]
 
@@ -263,7 +265,7 @@ class MemoryNetwork:
         return listener
 
     async def connect(
-        self, factory: Factory, host: str, port: int, tls: ssl.SSLContext | None = None
+        self, factory: Factory, host: str, port: int, tls: Tls | None = None
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Open a connection; ``ConnectionRefusedError`` where nobody listens. There is no TLS in here: ``tls`` is ignored."""
         faults = self.faults(host, port)

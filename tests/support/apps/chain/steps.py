@@ -23,6 +23,8 @@ class Settings(msgspec.Struct):
     """The step that never ends, such as ``open second``."""
     fail: str = ""
     """The step that fails."""
+    late: float = 0.0
+    """Seconds that it takes to fail."""
     stubborn: bool = False
     """Whether what hangs cannot be cancelled either."""
 
@@ -40,6 +42,7 @@ class Diary:
         """Note a step that begins, and hang in it if that is wanted."""
         self.note(step)
         if self._settings.fail == step:
+            await asyncio.sleep(self._settings.late)
             raise RuntimeError(f"the test fails {step}")
         while self._settings.hang == step:
             try:

@@ -9,13 +9,12 @@ import msgspec
 
 from mizzen.words.clock import format_duration
 
-from .lines import Path
 from .reader import fields, optional
 from .records import System
 from .secrets import MASK, hide_password, is_secret
-from .source import Source, dotted
+from .source import Path, Source, dotted
 from .typed import field_kinds, typed
-from .units import Secret, Unit, format_size
+from .units import Secret, Unit, format_mode, format_size
 
 DEFAULT = "default"
 """The origin of what nobody set: Mizzen's own default."""
@@ -63,6 +62,8 @@ def shown(value: Any, kind: Any = None, *, path: Path = ()) -> str:
         return format_duration(value)
     if unit is not None and unit.name == "size":
         return format_size(value)
+    if unit is not None and unit.name == "mode":
+        return format_mode(value)
     return hide_password(str(value))
 
 

@@ -1,0 +1,75 @@
+"""Gate: a worker's network, whose listening is on the supervisor's sockets, as far as these are assigned to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+from mizzen.assembly.network import SOCKET_MODE, Listener, SocketNetwork
+
+from .sockets import accept_on
+
+
+class Gate:
+    """One place to listen: accepts on some of its sockets and, once closed, on none for ever."""
+
+    def __init__(self, port: int, sockets: Sequence[socket.socket], factory: Callable[[], asyncio.Protocol]) -> None:
+        self.port = port
+        self._sockets = list(sockets)
+        self._factory = factory
+        self._open: dict[int, Callable[[], None]] = {}
+
+    async def accept(self, wanted: Sequence[int]) -> None:
+        """Accept on the sockets in these places and on no others."""
+        for place in [place for place in self._open if place not in wanted]:
+            self._open.pop(place)()
+        for place in wanted:
+            if place not in self._open and place < len(self._sockets):
+                opened = await accept_on(self._sockets[place], self._factory)
+                if self._sockets:
+                    self._open[place] = opened
+                else:  # closed meanwhile
+                    opened()
+
+    def close(self) -> None:
+        """Let go of the sockets: with the last process that does, connections are refused."""
+        for close in self._open.values():
+            close()
+        self._open.clear()
+        for each in self._sockets:
+            each.close()
+        self._sockets.clear()
+
+    def __repr__(self) -> str:
+        return f"<Gate :{self.port}, accepts on {sorted(self._open)} of {len(self._sockets)}>"
+
+
+class CrewNetwork(SocketNetwork):
+    """The real network, except that nothing is bound: the supervisor has done that."""
+
+    def __init__(
+        self, *, port: int, sockets: Sequence[int], admin_port: int | None, admin: int | None, socket_mode: int = SOCKET_MODE
+    ) -> None:
+        super().__init__(socket_mode=socket_mode)
+        self._port = port
+        self._sockets = [socket.socket(fileno=each) for each in sockets]
+        self._admin_port = admin_port
+        self._admin = None if admin is None else socket.socket(fileno=admin)
+        self.service_gate: Gate | None = None
+        self.admin_gate: Gate | None = None
+
+    async def listen(self, host: str, port: int, factory: Callable[[], asyncio.Protocol]) -> Listener:
+        """A gate that is closed until the supervisor says otherwise."""
+        if self.service_gate is None:
+            self.service_gate = Gate(self._port, self._sockets, factory)
+            return self.service_gate
+        self.admin_gate = Gate(port, [] if self._admin is None else [self._admin], factory)
+        return self.admin_gate
+
+    async def accept(self, sockets: Sequence[int]) -> None:
+        """Accept the service's connections on these sockets, and the platform's where there are any."""
+        if self.service_gate is not None:
+            await self.service_gate.accept(sockets)
+        if self.admin_gate is not None:
+            await self.admin_gate.accept([0] if sockets else [])

@@ -1,0 +1,90 @@
+"""Worker: the service in one process of a crew, from its first message to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Mapping
+
+from mizzen.assembly.drivers import Drivers, discover
+from mizzen.assembly.load import load_service
+from mizzen.assembly.observing import Telemetry
+from mizzen.assembly.process import assemble
+from mizzen.edges import telemetry as outlets
+from mizzen.rules.config import System
+from mizzen.words.clock import monotonic
+from mizzen.words.errors import StartError
+
+from .gate import CrewNetwork
+from .messages import Duty, Failed
+from .post import Post, end_with
+
+UNUSABLE = 2
+"""The exit code of a command that could not even begin; the supervisor says why."""
+LAST_WORDS = 1.0
+"""Seconds for the supervisor to read what a worker tells at its end."""
+
+
+async def run_worker(system: System, name: str, *, environ: Mapping[str, str], channel: int, built: Callable[[], None]) -> int:
+    """Run one worker of the crew whose supervisor has the other end of ``channel``, a descriptor; its exit code.
+
+    ``built`` is told when everything is loaded and nothing is open yet.
+    """
+    post = Post()
+    await post.channel.open(socket.socket(fileno=channel))
+    try:
+        duty = await post.duty
+        end_with(duty.lifeline)
+        return await _run(post, duty, system, name, environ, built)
+    except StartError as error:
+        post.channel.send(Failed(error.what, list(error.where), error.fix))
+        return UNUSABLE
+    except asyncio.CancelledError:  # the supervisor was gone before it said anything
+        return 1
+    finally:
+        await post.close(LAST_WORDS)
+
+
+async def _run(post: Post, duty: Duty, system: System, name: str, environ: Mapping[str, str], built: Callable[[], None]) -> int:
+    config = system.service(name)
+    network = CrewNetwork(
+        port=duty.port,
+        sockets=duty.sockets,
+        admin_port=config.admin.port,
+        admin=duty.admin,
+        socket_mode=config.socket_mode,
+    )
+    drivers = Drivers(
+        system.discovery,
+        url=discover(system.discovery, environ),
+        health_port=config.admin.port,
+        network=network,
+        clock=monotonic,
+        random=random.random,
+    )
+    logs = outlets.install(
+        service=name,
+        version=duty.instance.version,
+        instance=duty.instance.id,
+        worker=duty.number,
+        level=config.log.level,
+        format=config.log.format,
+        colour=duty.colour,
+    )
+    try:
+        logs.attach(asyncio.get_running_loop())
+        service = load_service(system, name)
+        logs.adopt()
+        telemetry = Telemetry(name, version=duty.instance.version, logs=logs)
+        telemetry.emit = outlets.tell([telemetry.emit, post.happened])
+        runtime = assemble(
+            service, system, duty.instance, drivers, None, network, telemetry, duty.host, duty.port, crew=post,
+            bound=f"worker {duty.number} at {duty.host}:{duty.port}",
+        )  # fmt: skip
+        built()
+        post.work(runtime, network, telemetry.metrics)
+        return await runtime.run()
+    finally:
+        drivers.close()
+        logs.close()

@@ -1,0 +1,189 @@
+"""Session: one WebSocket in the hands of an app, from its handshake to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from mizzen.words.errors import Forbidden
+from mizzen.words.message import Request, Response
+from mizzen.words.upgrade import Upgrade
+
+from .exchange import LEAVE, comes_of_leaving
+from .fields import read_fields
+from .frames import Closed, Frames
+from .handshake import Offer
+from .reply import CallerGone, Reply
+from .tunnel import LOST, NOBODY, Tunnel
+from .types import App, Scope
+
+AFTER = 60.0
+"""Seconds for an app to end once its WebSocket has, before it is cancelled: one that only waits for something to send
+would never notice."""
+
+_NORMAL = 1000  # RFC 6455 §7.4.1
+_OFFERED, _OPEN, _REFUSING, _ENDED = range(4)
+
+log = logging.getLogger("mizzen.server")
+
+
+class Session:
+    """One WebSocket, and the app's task that speaks on it."""
+
+    __slots__ = ("_asked", "_cancelled", "_decided", "_loop", "_message", "_offer", "_request", "_response", "_state", "_timer",
+                 "_tunnel", "reply", "task")  # fmt: skip
+
+    def __init__(self, request: Request, offer: Offer, loop: asyncio.AbstractEventLoop, *, message: int) -> None:
+        self.task: asyncio.Task[None]
+        self.reply = Reply(loop, over=self._decide, dropped=self.leave)
+        self._loop = loop
+        self._request = request
+        self._offer = offer
+        self._message = message
+        self._state = _OFFERED
+        self._asked = False  # whether the app has been told of the handshake
+        self._decided: asyncio.Future[None] = loop.create_future()
+        self._tunnel: Tunnel | None = None
+        self._response: Upgrade | None = None
+        self._cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, app: App, scope: Scope) -> asyncio.Task[None]:
+        """Let the app begin, in a task of its own."""
+        self.task = task = self._loop.create_task(self._run(app, scope))
+        return task
+
+    @property
+    def owes(self) -> bool:
+        """Whether ending it now would lose what its caller was promised: nothing was, once it was told that it ends."""
+        return False
+
+    def response(self) -> Response:
+        """The answer to the handshake, once ``reply.begun`` is done."""
+        return self.reply.response() if self._response is None else self._response
+
+    def leave(self, *, at_once: bool = False) -> None:
+        """Nobody waits for the answer to the handshake any more."""
+        self.reply.abandon()
+        if at_once:
+            self.cancel()
+        else:
+            self._cancel_in(LEAVE)
+
+    def cancel(self) -> None:
+        """End the app's task."""
+        if not self.task.done():
+            self._cancelled = True
+            self.task.cancel()
+
+    def _cancel_in(self, seconds: float) -> None:
+        if self._timer is None and not self.task.done():
+            self._timer = self._loop.call_later(seconds, self.cancel)
+
+    # -- the app's side --------------------------------------------------------------------------------------------
+
+    async def _run(self, app: App, scope: Scope) -> None:
+        try:
+            await app(scope, self._receive, self._send)
+        except asyncio.CancelledError as error:
+            if not self._cancelled:
+                self._failed(error)
+        except Exception as error:  # whatever an app raises is its WebSocket's end, and nobody else's
+            self._failed(error)
+        else:
+            if self._state == _OPEN:
+                self._close(_NORMAL)
+            elif not self.reply.complete:
+                self.reply.fail(RuntimeError("the app returned without an answer to the handshake"))
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            defect = RuntimeError("the app was cancelled from inside")
+            defect.__cause__ = error
+            error = defect
+        if self._state in (_OFFERED, _REFUSING) and self.reply.fail(error):
+            return  # told to the handler, which logs it
+        if not comes_of_leaving(error):
+            what = self._request.route or self._request.path
+            log.error("WebSocket %s failed: %s", what, type(error).__name__, exc_info=error)
+        if self._state == _OPEN:
+            self._close(NOBODY)
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "websocket.connect"}
+        await asyncio.shield(self._decided)  # another one may wait for it as well
+        tunnel = self._tunnel
+        if tunnel is None:
+            return {"type": "websocket.disconnect", "code": LOST, "reason": ""}
+        await asyncio.shield(tunnel.opened)
+        message = await tunnel.next()
+        if isinstance(message, Closed):
+            return {"type": "websocket.disconnect", "code": message.code, "reason": message.reason}
+        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+
+    async def _send(self, message: Any) -> None:
+        kind, state = message["type"], self._state
+        if kind == "websocket.send" and state == _OPEN and self._tunnel is not None:
+            data = message.get("bytes")
+            data = message.get("text") if data is None else data
+            if not isinstance(data, str | bytes | bytearray | memoryview):
+                raise ValueError("websocket.send has neither bytes nor text")
+            await self._tunnel.send(data if isinstance(data, str | bytes) else bytes(data))
+        elif kind == "websocket.accept" and state == _OFFERED:
+            await self._accept(message)
+        elif kind == "websocket.close" and state == _OPEN:
+            self._close(message.get("code") or _NORMAL, message.get("reason") or "")
+        elif kind == "websocket.close" and state == _OFFERED:
+            self._state = _ENDED
+            self.reply.fail(Forbidden(message.get("reason") or "the WebSocket is refused"))
+            self._decide()
+        elif kind == "websocket.http.response.start" and state == _OFFERED:
+            self._state = _REFUSING
+            self.reply.start(message)
+        elif kind == "websocket.http.response.body" and state == _REFUSING:
+            await self.reply.body(message)
+        else:
+            raise RuntimeError(
+                f"the app sent {kind!r} to a WebSocket that is {('offered', 'open', 'refused', 'closed')[state]}"
+            )
+
+    async def _accept(self, message: Any) -> None:
+        reply = self.reply
+        raw = [(b"upgrade", b"websocket"), (b"sec-websocket-accept", self._offer.accept)]
+        chosen = message.get("subprotocol")
+        if chosen is not None:
+            if chosen not in self._offer.subprotocols:
+                raise ValueError(f"the app accepts with the subprotocol {chosen!r}, which was not offered")
+            raw.append((b"sec-websocket-protocol", chosen.encode("latin-1")))
+        raw += [field for field in read_fields(message.get("headers") or ()) if not field[0].startswith(b"sec-websocket-")]
+        if reply.begun.done():  # whoever waited for it does no more
+            raise CallerGone
+        self._state = _OPEN
+        self._tunnel = tunnel = Tunnel(Frames(most=self._message), self._loop)
+        self._response = response = Upgrade(tunnel, raw)
+        response.on_close(self._ended)
+        if self._request.context is not None:
+            self._request.context.deadline = None  # it was until the head: a WebSocket lasts as long as both sides want
+        reply.begun.set_result(None)
+        self._decide()
+        await asyncio.shield(tunnel.opened)
+
+    def _close(self, code: int, reason: str = "") -> None:
+        self._state = _ENDED
+        if self._tunnel is not None and self._tunnel.opened.done() and not self._tunnel.gone:
+            self._tunnel.close(code, reason)
+
+    def _decide(self) -> None:
+        if not self._decided.done():
+            self._decided.set_result(None)
+
+    def _ended(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.never()
+        self._cancel_in(AFTER)

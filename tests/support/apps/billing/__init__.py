@@ -1,0 +1,1 @@
+"""Billing: a FastAPI app that knows nothing of Mizzen, and its tests."""

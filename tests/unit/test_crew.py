@@ -1,0 +1,178 @@
+"""The pure parts of a crew: its standing, who accepts where, restarts, messages, output, and its own command."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mizzen.assembly.crew.backoff import FIRST, HEALTHY, MOST, Backoff
+from mizzen.assembly.crew.channel import Channel
+from mizzen.assembly.crew.messages import Accept, Others, Report, Stop, ToWorker
+from mizzen.assembly.crew.process import _Lines, described
+from mizzen.assembly.crew.standing import DEAD, SILENT, enough, shares, standing
+from mizzen.tools.cli.crew import own_command
+
+WELL = Report("serving", "passing", "ok")
+DEGRADED = Report("serving", "passing", "stock (optional): refused")
+ILL = Report("serving", "critical", "Store: refused")
+
+
+@pytest.mark.parametrize(("size", "needed"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (8, 4)])
+def test_half_of_the_workers_are_enough(size: int, needed: int) -> None:
+    """Rounded up: with fewer the instance is critical."""
+    assert enough(size) == needed
+    for passing in range(size + 1):
+        found = standing(size, {number: WELL if number < passing else DEAD for number in range(size)})
+        assert (found.verdict == "passing") is (passing >= needed)
+        assert (found.status == "unavailable") is (passing < needed)
+
+
+@pytest.mark.parametrize(
+    ("workers", "status", "note"),
+    [
+        ((WELL, WELL), "ok", "ok"),
+        ((WELL, DEGRADED), "degraded", "2 of 2 workers pass; worker 1: stock (optional): refused"),
+        ((WELL, DEAD), "degraded", "1 of 2 workers pass; worker 1: dead"),
+        ((SILENT, WELL), "degraded", "1 of 2 workers pass; worker 0: silent"),
+        ((ILL, ILL), "unavailable", "0 of 2 workers pass; workers 0, 1: Store: refused"),
+        ((ILL, DEAD), "unavailable", "0 of 2 workers pass; worker 0: Store: refused; worker 1: dead"),
+        (
+            (Report("starting", waiting=["Store"]), WELL),
+            "degraded",
+            "1 of 2 workers pass; worker 0: starting: waiting for Store",
+        ),
+        ((Report("lingering", "passing", "ok"), WELL), "degraded", "1 of 2 workers pass; worker 0: lingering"),
+    ],
+)
+def test_the_standing_names_who_is_unwell(workers: tuple[Report | str, ...], status: str, note: str) -> None:
+    """The status is merged, and its reason says which worker has what trouble."""
+    found = standing(len(workers), dict(enumerate(workers)))
+    assert (found.status, found.note) == (status, note)
+    assert list(found.workers) == [str(number) for number in range(len(workers))]
+
+
+def test_a_worker_that_nobody_has_heard_of_is_dead() -> None:
+    """A crew is judged by all of its numbers."""
+    assert standing(3, {0: WELL}).verdict == "critical"
+
+
+def test_one_socket_is_everybodys() -> None:
+    """All that can accept do, on the same one."""
+    assert shares(1, [0, 2]) == {0: [0], 2: [0]}
+    assert shares(1, []) == {}
+
+
+@given(st.integers(2, 9).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), min_size=1))))
+def test_somebody_accepts_on_every_socket(case: tuple[int, set[int]]) -> None:
+    """Each worker has its own, and those of the others are dealt out evenly: no connection waits for a dead worker."""
+    size, accepting = case
+    dealt = shares(size, sorted(accepting))
+    assert sorted(socket for sockets in dealt.values() for socket in sockets) == list(range(size))
+    assert all(number in sockets for number, sockets in dealt.items())
+    assert set(dealt) == accepting
+    lengths = [len(sockets) for sockets in dealt.values()]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_restarts_become_rarer() -> None:
+    """Each wait is twice the last one, up to a limit; a life that was long enough forgets them."""
+    backoff = Backoff()
+    waits = [backoff.after(0.0) for _ in range(12)]
+    assert waits[0] == FIRST
+    assert all(later == min(sooner * 2, MOST) for sooner, later in pairwise(waits))
+    assert waits[-1] == MOST
+    assert backoff.after(HEALTHY) == FIRST
+
+
+class Wire(asyncio.Transport):
+    """The other end of a channel, which keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+MESSAGES = [Stop(), Accept([0, 3]), Others("serving", "ok", "x" * 300, {"0": "serving"}), Stop(force=True)]
+
+
+@given(st.lists(st.integers(1, 400), min_size=1))
+def test_messages_arrive_whole(cuts: list[int]) -> None:
+    """However the bytes are cut, every message comes out once and in order."""
+
+    async def main() -> list[Any]:
+        arrived: list[Any] = []
+        wire = Wire()
+        one = Channel(ToWorker, arrived.append, lambda: None)
+        one.connection_made(wire)
+        for message in MESSAGES:
+            one.send(message)
+        data, place = wire.sent, 0
+        while place < len(data):
+            cut = cuts[place % len(cuts)]
+            one.data_received(data[place : place + cut])
+            place += cut
+        return arrived
+
+    assert asyncio.run(main()) == MESSAGES
+
+
+def test_nothing_is_sent_to_nobody() -> None:
+    """A channel that is not open takes messages and drops them."""
+
+    async def main() -> None:
+        channel = Channel(ToWorker, lambda message: None, lambda: None)
+        channel.send(Stop())
+        assert not channel.free
+        await channel.close(0)
+
+    asyncio.run(main())
+
+
+@given(st.binary(max_size=60).map(lambda data: data.replace(b"\r", b"-")), st.integers(1, 7))
+def test_lines_come_out_whole(data: bytes, cut: int) -> None:
+    """However the output is cut, only whole lines are handed on; what has no end when the process ends comes last."""
+
+    async def main() -> list[bytes]:
+        lines: list[bytes] = []
+        protocol = _Lines(lines.append, lines.append)
+        for place in range(0, len(data), cut):
+            protocol.data_received(data[place : place + cut])
+        protocol.connection_lost(None)
+        return lines
+
+    came = asyncio.run(main())
+    assert b"".join(came) == data
+    assert all(piece.endswith(b"\n") for piece in came[:-1])
+
+
+def test_an_exit_is_told_in_words() -> None:
+    """A code, a signal with its name, and one that has none."""
+    assert [described(code) for code in (3, -9, -77)] == ["exited with 3", "was killed by SIGKILL", "was killed by signal 77"]
+
+
+@pytest.mark.parametrize(
+    ("original", "arguments", "own"),
+    [
+        (["python", "-m", "mizzen", "run", "x"], ["/a/__main__.py", "run", "x"], ["/bin/py", "-m", "mizzen"]),
+        (["py", "-X", "dev", "-m", "mizzen", "run", "x"], ["m", "run", "x"], ["/bin/py", "-X", "dev", "-m", "mizzen"]),
+        (["py", "/bin/mizzen", "run", "x"], ["/bin/mizzen", "run", "x"], ["/bin/py", "/bin/mizzen"]),
+        (["/opt/order", "run", "x"], ["/opt/order", "run", "x"], ["/bin/py"]),
+    ],
+)
+def test_a_worker_is_started_as_its_supervisor_was(original: list[str], arguments: list[str], own: list[str]) -> None:
+    """The interpreter with its options and the script, or the executable, without the command's arguments."""
+    assert own_command("/bin/py", original, arguments) == own
