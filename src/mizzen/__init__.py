@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mizzen.words.handler import Handler, Layer
     from mizzen.words.message import Headers, Request, Response
     from mizzen.words.outcome import Outcome, Resend, Verdict, classify
+    from mizzen.words.sse import ServerSentEvent
 else:
     __getattr__ = lazily(
         __name__,
@@ -60,6 +61,7 @@ else:
             "mizzen.words.handler": "Handler Layer",
             "mizzen.words.message": "Headers Request Response",
             "mizzen.words.outcome": "Outcome Resend Verdict classify",
+            "mizzen.words.sse": "ServerSentEvent",
         },
     )
 
@@ -95,6 +97,7 @@ __all__ = (
     "Resend",
     "Response",
     "Router",
+    "ServerSentEvent",
     "Service",
     "StartError",
     "TooLarge",

@@ -18,6 +18,7 @@ from mizzen.tools.testing.virtual import DeadLock, run
 from mizzen.words.errors import ConnectFailed, ConnectionLost
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
+from mizzen.words.sse import ServerSentEvent
 
 HOST, PORT = "user", 80
 
@@ -782,3 +783,92 @@ async def test_an_answer_at_once_that_streams_is_streamed_by_a_task() -> None:
         begun = asyncio.get_running_loop().time()
         assert (await site.get()).body == b"012"
         assert asyncio.get_running_loop().time() - begun == pytest.approx(3)
+
+
+def events(ended: list[float], *, every: float, after: float = 0.0) -> Handler:
+    """A handler whose events never end, and which notes when it was closed."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                await asyncio.sleep(every)
+                yield ServerSentEvent(data="tick").encode()
+        finally:
+            ended.append(asyncio.get_running_loop().time())
+
+    async def handler(request: Request) -> Response:
+        await asyncio.sleep(after)
+        return Response(200, pieces(), content_type="text/event-stream; charset=utf-8")
+
+    return handler
+
+
+@virtual
+async def test_a_stream_of_events_in_which_nothing_happens_lives() -> None:
+    """Comments keep it from being taken for dead, by us and by whatever stands between, however long it takes."""
+    async with serving(events([], every=100.0)) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await settle()
+        assert b"200 OK" in caller.got
+        await asyncio.sleep(101)
+        assert caller.got.count(b"3\r\n:\n\n\r\n") == 6
+        assert caller.got.endswith(b"data: tick\n\n\r\n")
+        assert not caller.ended.done()
+        caller.transport.close()
+
+
+@virtual
+async def test_a_stream_of_events_ends_cleanly_with_the_drain() -> None:
+    """Its reader sees the end of the answer and connects again elsewhere; nothing is cut off, nobody waits."""
+    ended: list[float] = []
+    async with serving(events(ended, every=1.0)) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await asyncio.sleep(2.5)
+        begun = caller.loop.time()
+        assert await site.server.drain(20) == 0
+        assert ended == [begun]
+        assert await caller.ended == begun
+        assert caller.got.count(b"data: tick") == 2
+        assert caller.got.endswith(b"\r\n0\r\n\r\n")
+        assert (site.sent[0][1], site.errors) == (200, [])
+
+
+@virtual
+async def test_events_that_begin_in_the_drain_end_at_once() -> None:
+    """A request that was under way cannot hold up the drain with a stream that has no end."""
+    ended: list[float] = []
+    async with serving(events(ended, every=1.0, after=5.0)) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await settle()
+        begun = caller.loop.time()
+        assert await site.server.drain(20) == 0
+        assert caller.loop.time() - begun == pytest.approx(5)
+        assert caller.got.endswith(b"\r\n\r\n0\r\n\r\n")
+        assert site.errors == []
+
+
+@virtual
+async def test_events_that_end_by_themselves_as_the_drain_begins_end_once() -> None:
+    """The end is written once, and what was to interrupt them reaches nobody."""
+    gate = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"data: only\n\n"
+        await gate.wait()
+
+    async def handler(request: Request) -> Response:
+        return Response(200, pieces(), content_type="text/event-stream")
+
+    async with serving(handler) as site:
+        caller = await site.dial()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await settle()
+        gate.set()
+        assert await site.server.drain(20) == 0
+        await settle()
+        assert caller.got.count(b"0\r\n\r\n") == 1
+        assert [status for _, status, _ in site.sent] == [200]
+        assert site.errors == []

@@ -75,6 +75,10 @@ class Authority:
             .not_valid_before(now + begins * DAY)
             .not_valid_after(now + ends * DAY)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            # Since Python 3.13 a client asks for what RFC 5280 asks for.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(_usage(ca=ca), critical=True)
         )
         if names is not None:
             builder = builder.add_extension(names, critical=False)
@@ -95,6 +99,20 @@ def serial_of(der: bytes) -> int:
 def serial_in(file: str) -> int:
     """The same of the first certificate in a PEM file."""
     return x509.load_pem_x509_certificate(Path(file).read_bytes()).serial_number
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _named(name: str) -> x509.Name:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import re
 import socket
@@ -91,19 +90,25 @@ async def serving(handler: Handler | None = None, *, limits: Limits | None = Non
         on_error=lambda request, error: harm.errors.append(error),
         **options,
     )
-    gc.collect()
-    tasks, files = len(asyncio.all_tasks()), descriptors()
+    tasks = len(asyncio.all_tasks())
     listener = await asyncio.get_running_loop().create_server(harm.server.protocol, "127.0.0.1", 0, backlog=4096)
     harm.port = listener.sockets[0].getsockname()[1]
+    _, first = await asyncio.open_connection("127.0.0.1", harm.port)  # a loop opens some descriptors when it first needs them
+    await until(lambda: harm.server.connections)
+    first.close()
+    await first.wait_closed()
+    await until(lambda: not harm.server.connections)
+    files = descriptors()
     try:
         yield harm
+        await harm.server.drain(0)
+        await until(lambda: not harm.server.connections)
+        assert harm.server.in_flight == 0
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
+        await until(lambda: descriptors() <= files)
     finally:
         listener.close()
         await harm.server.drain(0)
-        await until(lambda: not harm.server.connections)
-    assert harm.server.in_flight == 0
-    await until(lambda: len(asyncio.all_tasks()) <= tasks)
-    await until(lambda: descriptors() <= files)
 
 
 def descriptors() -> int:

@@ -20,6 +20,7 @@ from mizzen.rules.binding import plan
 from mizzen.rules.router import Route
 from mizzen.words.errors import NotFound, StartError
 from mizzen.words.message import Request, Response
+from mizzen.words.sse import ServerSentEvent
 
 
 class Item(msgspec.Struct):
@@ -405,3 +406,20 @@ def test_one_frame_stands_between_the_caller_and_the_function() -> None:
             assert (await handler(request)).json() == zero + 2, function.__name__
 
     asyncio.run(go())
+
+
+def test_a_function_of_events_is_answered_before_the_first_of_them() -> None:
+    """It may be long in coming: the answer begins, and says what it is, while the function still waits."""
+    waiting = asyncio.Event()
+
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        await waiting.wait()
+        yield ServerSentEvent(data={"name": "ruler"}, id="1")
+
+    async def main() -> None:
+        response = await ask(events)
+        assert response.headers.get("content-type") == "text/event-stream"
+        waiting.set()
+        assert await response.read() == b'id: 1\ndata: {"name":"ruler"}\n\n'
+
+    asyncio.run(main())

@@ -167,14 +167,14 @@ def test_data_that_is_not_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_nearest_file_above(shop: Path) -> None:
     """Without a folder the nearest mizzen.toml from the working directory upwards is the system's."""
-    assert find(None, shop / "deep") == shop / "mizzen.toml"
-    assert find(None, shop.parent) is None
+    assert find(None, str(shop / "deep")) == str(shop / "mizzen.toml")
+    assert find(None, str(shop.parent)) is None
 
 
 def test_a_given_folder(shop: Path) -> None:
     """A given folder has its own mizzen.toml, and nothing above it is looked at."""
-    assert find("shop", shop.parent) == shop.parent / "shop" / "mizzen.toml"
-    assert find("deep", shop) is None
+    assert find("shop", str(shop.parent)) == str(shop.parent / "shop" / "mizzen.toml")
+    assert find("deep", str(shop)) is None
 
 
 def test_entering_a_system(shop: Path) -> None:

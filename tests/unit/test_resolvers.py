@@ -169,6 +169,14 @@ def test_static_takes_ipv6_addresses() -> None:
     assert StaticResolver("static:user=[fd00::7]:8101").services["user"][0].origin == "http://[fd00::7]:8101"
 
 
+@pytest.mark.parametrize("address", ["http+unix:///run/user.sock", "http+unix://%2Frun%2Fuser.sock"])
+def test_static_takes_unix_sockets(address: str) -> None:
+    """A socket is named by its whole path, percent-encoded or not; it has no port."""
+    [found] = StaticResolver(f"static:user={address}").services["user"]
+    assert (found.id, found.host, found.port) == ("user-/run/user.sock", "/run/user.sock", 0)
+    assert found.origin == "http+unix:///run/user.sock"
+
+
 def test_static_says_which_services_it_names() -> None:
     """A service that is not in the table is an error, for ever, and no empty set."""
     feed = Feed()
@@ -192,6 +200,8 @@ def test_static_says_which_services_it_names() -> None:
         ("static:http://me:hunter2@10.0.3.7", "'http://me:***@10.0.3.7'"),
         ("static:user=10.0.3.7:8101,", "''"),
         ("static:user=10.0.3.7:99999", "'10.0.3.7:99999'"),
+        ("static:user=http+unix://run/user.sock", "'http+unix://run/user.sock'"),
+        ("static:user=http+unix:///", "'http+unix:///'"),
     ],
 )
 def test_a_wrong_static_address_is_an_error_that_quotes_it(table: str, says: str) -> None:

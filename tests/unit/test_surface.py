@@ -30,8 +30,8 @@ from mizzen.words.outcome import TABLE, Resend, Verdict
 EXPORTS = """
 Answer BadRequest BreakerOpen CallError CallTimeout Client ConfigError Conflict ConnectFailed ConnectionLost Context
 DeadlinePassed Fault Forbidden Handler Header Headers Invalid Layer MethodNotAllowed MizzenError NoInstances NotFound
-Outcome PeerError Problem Request RequestTimeout Resend Response Router Service StartError TooLarge TooManyRequests
-Unauthorized Unavailable UnsupportedMedia Verdict asgi classify current
+Outcome PeerError Problem Request RequestTimeout Resend Response Router ServerSentEvent Service StartError TooLarge
+TooManyRequests Unauthorized Unavailable UnsupportedMedia Verdict asgi classify current
 """
 
 SIGNATURES = {

@@ -150,7 +150,7 @@ def test_a_version_that_was_asked_for(repository: Path) -> None:
     git(repository, "tag", "v1.2.0")
     (repository / "below").mkdir()
     for folder in (repository, repository / "below"):
-        asked = ask_version(folder)
+        asked = ask_version(str(folder))
         assert asked() == version_of(folder).text == "v1.2.0"
 
 
@@ -158,16 +158,16 @@ def test_asking_where_no_repository_is_starts_no_process(tmp_path: Path, monkeyp
     """Without a repository above the package's version is the answer, and git is not asked."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.3.1"\n')
     fake_git(tmp_path, f"touch {tmp_path}/asked; echo v9", monkeypatch)
-    assert ask_version(tmp_path)() == "0.3.1"
+    assert ask_version(str(tmp_path))() == "0.3.1"
     assert not (tmp_path / "asked").exists()
     (tmp_path / ".git").mkdir()
-    assert ask_version(tmp_path)() == "v9"
+    assert ask_version(str(tmp_path))() == "v9"
 
 
 def test_asking_where_git_cannot_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A git that fails or is missing leaves what the package says."""
     (tmp_path / ".git").mkdir()
     fake_git(tmp_path, "exit 1", monkeypatch)
-    assert ask_version(tmp_path)() == UNKNOWN
+    assert ask_version(str(tmp_path))() == UNKNOWN
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert ask_version(tmp_path)() == UNKNOWN
+    assert ask_version(str(tmp_path))() == UNKNOWN

@@ -173,6 +173,26 @@ def test_a_websocket_talks_as_under_uvicorn(fleet: Fleet, uvicorn: Process) -> N
     assert ours[-2:] == [403, 403]
 
 
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\x05hello", 1002),
+        (b"\x82\xff" + (2 * 1024 * 1024).to_bytes(8, "big") + bytes(4) + bytes(2 * 1024 * 1024), 1009),
+    ],
+    ids=["unmasked", "too-big"],
+)
+def test_what_breaks_the_protocol_is_told_and_cut_off(fleet: Fleet, frame: bytes, code: int) -> None:
+    """The close code arrives although more was on its way, the end follows at once, and others do not notice."""
+    port = named(fleet, "billing").port
+    with Talker(port, "/talk/other") as other, Talker(port, "/talk/rude", rude=True) as talker:
+        talker.raw(frame)
+        assert talker.receive()["code"] == code
+        with pytest.raises(EOFError):
+            talker.receive()
+        other.send_text("still here")
+        assert other.receive_json()["said"] == "still here"
+
+
 @pytest.mark.parametrize("plugins", [[], ["-p", "served"]], ids=["by-themselves", "served-by-mizzen"])
 def test_its_own_tests_pass(plugins: list[str], tmp_path: Path) -> None:
     """The tests of the app pass as its authors run them, and again with Mizzen in the place of the test client."""

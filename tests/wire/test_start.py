@@ -42,8 +42,6 @@ services.order = { build = "small:build", port = 2 }
 STANDARD = {
     "random", "_random", "bisect", "_bisect", "_sha2", "_sha512",  # ids of traces
     "tomllib",
-    "pathlib", "fnmatch", "glob", "ntpath", "nt", "_winapi", "_wmi", "posix", "pwd", "grp",  # pathlib's own, by version
-    "urllib", "ipaddress",  # pathlib's too, until 3.12
     "_queue", "queue", "concurrent",  # the threads of plain functions
     "runpy", "importlib", "pkgutil",  # python -m
 }  # fmt: skip
@@ -98,7 +96,7 @@ def beyond_bare(loaded: dict[str, Any]) -> list[str]:
 
 
 def test_a_start_loads_no_more_of_the_standard_library_than_it_must(loaded: dict[str, Any]) -> None:
-    """Beyond asyncio, uvloop, httptools and msgspec a service needs TOML, random numbers and paths."""
+    """Beyond asyncio, uvloop, httptools and msgspec a service needs TOML and random numbers."""
     tops = {name.split(".")[0] for name in beyond_bare(loaded)} - {"mizzen", "uvloop", "httptools", "msgspec"}
     extra = {top for top in tops if top in sys.stdlib_module_names} - STANDARD
     assert not extra, f"a start loads {', '.join(sorted(extra))}{WHAT_TO_DO}"

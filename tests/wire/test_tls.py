@@ -460,8 +460,15 @@ def test_a_slow_reader_does_not_fill_our_memory(run: Run, authority: Authority) 
             context = ssl.create_default_context(cafile=authority.ca)
             reader, writer = await asyncio.open_connection(HOST, site.port, ssl=context, limit=1000)
             writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
-            await until(lambda: any(line._blocked for line in site.server._open))
-            made = len(site.sizes)
+            made, since = -1, time.monotonic()
+
+            def stalled() -> bool:
+                nonlocal made, since
+                if made != len(site.sizes):
+                    made, since = len(site.sizes), time.monotonic()
+                return time.monotonic() - since > 0.3
+
+            await until(stalled)
             assert 0 < made < 400  # 25 MB: the kernel's buffers on both sides, and the reader's own
             for _ in range(made + 50):
                 await reader.readexactly(65536)

@@ -8,7 +8,6 @@ import os
 import traceback
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mizzen.rules import config
@@ -17,7 +16,7 @@ from mizzen.words.where import locate, plain, shown_path
 
 from .service import Service
 
-_OURS = (str(Path(__file__).parents[1]) + os.sep, importlib.__file__)
+_OURS = (__file__.rsplit(os.sep, 2)[0] + os.sep, importlib.__file__)
 """Files whose lines are not the user's."""
 
 

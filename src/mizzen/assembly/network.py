@@ -122,8 +122,6 @@ def _is_address(host: str) -> bool:
 
 def bind(host: str, port: int) -> socket.socket:
     """A bound, not yet listening socket; ``StartError`` names who holds a port that is taken."""
-    from .ports import describe_holder
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -132,6 +130,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
+            from .ports import describe_holder
+
             holder = describe_holder(port)
             raise StartError(f"port {port} is in use by {holder}", fix="stop it, or choose another with --port") from None
         raise StartError(f"cannot bind {host}:{port}: {error.strerror or error}", fix="choose another host or --port") from None

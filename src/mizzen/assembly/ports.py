@@ -65,15 +65,28 @@ def _listening(port: int) -> Iterator[str]:
 
 
 def _holder(inodes: set[str]) -> int | None:
-    """The oldest process that has one of these sockets open, as far as we may look."""
+    """The process that has one of these sockets open and did not get it from its parent, as far as we may look."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    for process in sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()):
-        with suppress(OSError):  # it ended meanwhile, or it is not ours to look at
-            for descriptor in (_PROC / str(process) / "fd").iterdir():
-                with suppress(OSError):
-                    if str(descriptor.readlink()) in wanted:
-                        return process
-    return None
+    holders = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit() and _has(entry, wanted)]
+    # Not one of a supervisor's workers: whoever ends that one gets the next.
+    return next((process for process in holders if _parent(process) not in holders), None)
+
+
+def _has(process: Path, sockets: set[str]) -> bool:
+    with suppress(OSError):  # it ended meanwhile, or it is not ours to look at
+        for descriptor in (process / "fd").iterdir():
+            with suppress(OSError):
+                if str(descriptor.readlink()) in sockets:
+                    return True
+    return False
+
+
+def _parent(process: int) -> int:
+    try:
+        # The fields of `stat` after the program's name, which may hold anything: state, parent, …
+        return int((_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _command(process: int) -> str:

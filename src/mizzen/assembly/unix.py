@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mizzen.words.errors import StartError
@@ -39,7 +38,7 @@ def bind_unix(path: str, *, mode: int, backlog: int) -> socket.socket:
         )
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _alone(Path(path).parent):
+        with _alone(path.rpartition("/")[0] or "/"):
             _make_room(path)
             bound.bind(path)
             os.chmod(path, mode)  # noqa: PTH101  # before anybody can connect: it does not listen yet
@@ -93,7 +92,7 @@ def _make_room(path: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: str) -> Iterator[None]:
     """Nobody else of us looks or binds in that folder meanwhile: two that start at once would each remove the other's."""
     import fcntl
 

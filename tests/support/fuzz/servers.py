@@ -172,7 +172,8 @@ def complaint(data: bytes, outcome: Outcome, explained: dict[str, int]) -> str:
 
 def waits(data: bytes, verdict: judge.Verdict) -> bool:
     """Whether what makes a stream bad may not have been seen yet by a reader that goes byte by byte."""
-    if verdict.reason == "no request line":  # a line without a version is one of HTTP/0.9 to the parser, up to its last field
+    # A line without a version is one of HTTP/0.9 to the parser, and which version it is counts when the last field is there.
+    if verdict.reason in ("no request line", "another version", "a line end that is not CRLF"):
         return not data.endswith(b"\r\n\r\n")
     if re.search(rb"PRI [^\n]*\n(?:[^\n]+\n)*\r\n$", data):  # the parser waits for the rest of HTTP/2's preface
         return True

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import cast
 
-from .writing import LARGE, LAST_CHUNK, Head, chunk
+from mizzen.words.alarm import Alarm
+from mizzen.words.message import Response
+from mizzen.words.sse import PING
+
+from .writing import LARGE, LAST_CHUNK, Head, chunk, is_events
+
+PING_EVERY = 15.0
+"""Seconds without an event after which a comment is sent (the HTML standard's advice against proxies that close what is
+idle)."""
 
 FAIR = 256 * 1024
 """Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""
@@ -17,12 +27,14 @@ class Outflow:
     ``progress`` is called for whatever of a stream was handed over.
     """
 
-    __slots__ = ("_loop", "_progress", "_room", "blocked", "sent", "streaming", "transport")
+    __slots__ = ("_alarm", "_chunked", "_loop", "_progress", "_room", "blocked", "sent", "streaming", "transport")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, progress: Callable[[], None]) -> None:
         self._loop = loop
         self._progress = progress
         self._room: asyncio.Future[None] | None = None
+        self._alarm: Alarm | None = None  # ends a stream of events
+        self._chunked = False
         self.transport: asyncio.Transport
         self.blocked = False
         """Whether the caller does not read."""
@@ -51,8 +63,55 @@ class Outflow:
         else:
             self.transport.writelines((data, body))
 
-    async def stream(self, head: Head, body: AsyncIterator[bytes]) -> None:
-        """Hand over an answer piece by piece; ``ValueError`` when it is not as long as it says."""
+    @property
+    def eventful(self) -> bool:
+        """Whether a stream of server-sent events is under way, which has no end of its own."""
+        return self._alarm is not None
+
+    def ping(self) -> None:
+        """Show that a stream of events lives although nothing happens."""
+        self.transport.write(chunk(PING) if self._chunked else PING)
+
+    def finish(self) -> None:
+        """End a stream of events as if its source had come to its end: its reader connects again, to somebody else."""
+        if self._alarm is not None and not self._alarm.rang:
+            self._alarm()
+
+    async def stream(self, head: Head, response: Response, *, over: bool) -> None:
+        """Hand over an answer piece by piece; ``ValueError`` when it is not as long as it says.
+
+        Events go on until their source ends or :meth:`finish` is called, which counts as called when they are ``over``.
+        """
+        body = cast("AsyncIterator[bytes]", response.body)
+        if is_events(response):
+            await self._events(head, body, over)
+        else:
+            await self._pieces(head, body)
+
+    async def _events(self, head: Head, body: AsyncIterator[bytes], over: bool) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream runs in a task only")
+        self._alarm = alarm = Alarm(task)
+        self._chunked = head[3]
+        if over:
+            alarm()
+        try:
+            await self._pieces(head, body)
+        except asyncio.CancelledError:
+            if not alarm.explains():
+                raise
+            if self._chunked and not self.transport.is_closing():
+                self.transport.write(LAST_CHUNK)
+        else:
+            if alarm.rang:  # the source ended by itself: our cancellation is still to come
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+                task.uncancel()
+        finally:
+            self._alarm = None
+
+    async def _pieces(self, head: Head, body: AsyncIterator[bytes]) -> None:
         data, _, length, chunked, empty = head
         transport = self.transport
         self.sent = turn = 0

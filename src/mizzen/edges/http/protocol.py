@@ -13,7 +13,7 @@ from mizzen.words.upgrade import Successor, Upgrade
 from .body import BodyStream
 from .framing import peer_name
 from .handover import cannot_upgrade, hand_over
-from .outflow import Outflow
+from .outflow import PING_EVERY, Outflow
 from .pacing import Patience
 from .reading import RequestReader
 from .writing import CONTINUE, answer_head
@@ -113,16 +113,14 @@ class ServerConnection(asyncio.Protocol):
 
     def offer(self, request: Request, keep: bool, old: bool) -> None:
         if self.task is None and not self._queue and not self._out.blocked and not self._closing:
-            server = self._server
-            if server.at_once is None or not self._at_once or request.body.__class__ is not bytes:
-                self._begin(request, keep, old)
-                return
-            self._at_once -= 1
-            response = server.at_once(request)
-            if response is None or response._on_close is not None or response.body.__class__ is not bytes:
-                self._begin(request, keep, old, response)
-            else:
-                self._answer_whole(request, response, keep, old)
+            response = None
+            if self._at_once and self._server.at_once is not None and request.body.__class__ is bytes:
+                self._at_once -= 1
+                response = self._server.at_once(request)
+                if response is not None and response._on_close is None and response.body.__class__ is bytes:
+                    self._answer_whole(request, response, keep, old)
+                    return
+            self._begin(request, keep, old, response)
             return
         self._queue.append((request, keep, old, None))
         if len(self._queue) >= PIPELINE:
@@ -268,7 +266,7 @@ class ServerConnection(asyncio.Protocol):
                 if isinstance(body, bytes):
                     self._out.write(head, body)
                 else:
-                    await self._out.stream(head, body)
+                    await self._out.stream(head, response, over=server.draining)
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -313,7 +311,7 @@ class ServerConnection(asyncio.Protocol):
     # -- time ------------------------------------------------------------------------------------------------------
 
     def _progressed(self) -> None:
-        self._patience.expect(self._server.limits.progress)
+        self._patience.expect(PING_EVERY if self._out.eventful else self._server.limits.progress)
 
     def _expired(self) -> None:
         limits = self._server.limits
@@ -324,6 +322,9 @@ class ServerConnection(asyncio.Protocol):
             self._patience.expect(limits.progress)
         elif self._closing or self._out.blocked:
             self._abort()
+        elif self._out.eventful:
+            self._out.ping()
+            self._progressed()
         elif self._out.streaming:
             self._server.report(self._turn, TimeoutError(f"a streamed answer made no progress in {limits.progress:g}s"))
             self._abort()
@@ -358,9 +359,11 @@ class ServerConnection(asyncio.Protocol):
         self._patience.expect(self._server.limits.progress if self._unsent else seconds)
 
     def close_if_idle(self) -> None:
-        """Close a connection on which nothing is under way, not even the beginning of a head."""
+        """Close a connection on which nothing is under way, not even the beginning of a head; end what has no end."""
         if self._successor is not None:
             self._successor.leave()
+        elif self._out.eventful:
+            self._out.finish()
         elif not self.busy and not self._reader.partial and not self._closing:
             self.close(rude=False)
 

@@ -310,7 +310,7 @@ class RequestReader:
         self.ended = True
         self.request = None
         if not self._keep:
-            self.deaf = True
+            self.deaf = self._muted = True  # the parser may go on: it does not know of every reason to end
         if self._has_body:
             self._has_body = self._chunked = self.owes = False
             self._headers = []

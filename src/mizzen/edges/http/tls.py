@@ -136,6 +136,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = True
         if self._open:
+            if self._goodbye and self._closing:
+                exc = None  # both had said that it is over: that ours came too late to be read is no error
             self._above.connection_lost(cast("Exception | None", self._error or exc))
         else:
             self._settle(self._error or exc or ConnectionResetError("the connection was lost during the handshake"))

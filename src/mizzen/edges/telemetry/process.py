@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from . import names
 from .metrics import Metrics
@@ -21,7 +20,7 @@ def add_process_metrics(metrics: Metrics, *, proc: str = PROC, linux: bool = sys
     if not linux:
         return
     page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
-    metrics.add(names.OPEN_FDS, function=lambda: _open_fds(Path(proc, "self/fd")))
+    metrics.add(names.OPEN_FDS, function=lambda: _open_fds(f"{proc}/self/fd"))
     metrics.add(names.VIRTUAL_MEMORY, function=lambda: _stat(proc)[20])
     metrics.add(names.RESIDENT_MEMORY, function=lambda: _stat(proc)[21] * page)
     metrics.add(names.START_TIME, function=_start_time(proc, tick))
@@ -29,13 +28,18 @@ def add_process_metrics(metrics: Metrics, *, proc: str = PROC, linux: bool = sys
 
 def _stat(proc: str) -> list[int]:
     """The numbers of ``stat``, field N at N - 3; the second, the program's name, may hold anything."""
-    fields = Path(proc, "self/stat").read_bytes().rpartition(b")")[2].split()
+    fields = _read(f"{proc}/self/stat").rpartition(b")")[2].split()
     return [0, *(int(field) for field in fields[1:])]
 
 
-def _open_fds(folder: Path) -> int:
+def _read(file: str) -> bytes:
+    with open(file, "rb") as opened:  # noqa: PTH123  # a start does without pathlib
+        return opened.read()
+
+
+def _open_fds(folder: str) -> int:
     # Since Linux 6.2 the folder's size is the number of its entries: no walk through ten thousand connections.
-    return folder.stat().st_size or sum(1 for _ in folder.iterdir()) - 1
+    return os.stat(folder).st_size or len(os.listdir(folder)) - 1  # noqa: PTH116, PTH208
 
 
 def _max_fds() -> float:
@@ -47,7 +51,7 @@ def _max_fds() -> float:
 
 def _start_time(proc: str, tick: int) -> Callable[[], float]:
     def started() -> float:
-        lines = Path(proc, "stat").read_bytes().splitlines()
+        lines = _read(f"{proc}/stat").splitlines()
         boot = next(int(line.split()[1]) for line in lines if line.startswith(b"btime"))
         return boot + _stat(proc)[19] / tick
 

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from mizzen.words.json import write as write_json
+from mizzen.words.sse import EVENT_STREAM, ServerSentEvent
 
 from .parameter import REQUIRED
 
@@ -17,13 +18,20 @@ class Pieces(Struct, frozen=True):
 
     content_type: tuple[bytes, bytes]
     write: Callable[[Any], bytes]
+    at_once: bool = False
+    """Whether the answer begins before its first item is there."""
 
     def of(self, items: Any) -> Stream:
         """The body that ``items`` make, none of them taken yet."""
         return Stream(items, self.write, ())
 
     async def begun(self, items: Any) -> Stream:
-        """The body that ``items`` make, once there is a first of them: what goes wrong until then is still an answer."""
+        """The body that ``items`` make, once there is a first of them: what goes wrong until then is still an answer.
+
+        Events may be long in coming: their reader is told at once that it is connected.
+        """
+        if self.at_once:
+            return self.of(items)
         try:
             first = await anext(items)
         except StopAsyncIteration:
@@ -66,11 +74,13 @@ class Stream:
 
 
 def pieces_for(item: Any) -> Pieces:
-    """How items of an annotated type are written: bytes, text, or one JSON document per line."""
+    """How items of an annotated type are written: bytes, text, server-sent events, or one JSON document per line."""
     if item is bytes:
         return Pieces((b"content-type", b"application/octet-stream"), _as_bytes)
     if item is str:
         return Pieces((b"content-type", b"text/plain; charset=utf-8"), _as_bytes)
+    if item is ServerSentEvent:
+        return Pieces((b"content-type", EVENT_STREAM), ServerSentEvent.encode, at_once=True)
     if item is REQUIRED or item is Any or item == bytes | str:
         return Pieces((b"content-type", b"application/octet-stream"), _as_bytes)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path as FilePath
 from typing import Any
 
 from mizzen.words.errors import ConfigError
@@ -18,12 +18,14 @@ _PLACE = pattern(r" \(at line (\d+), column (\d+)\)$")
 _TARGET = pattern(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-def parse(text: str, file: FilePath, environ: Mapping[str, str]) -> System:
+def parse(text: str, file: str | os.PathLike[str], environ: Mapping[str, str]) -> System:
     """The system that ``text`` (of ``file``) and the variables ``MIZZEN__…`` and ``<SERVICE>__…`` describe.
 
     Raises ``ConfigError`` that lists every wrong key and value with its line or variable and what is allowed.
     """
-    source = Source(file.name, _load(text, file.name), text)
+    place = os.path.abspath(file)  # noqa: PTH100  # see System.place
+    folder, _, name = place.rpartition(os.sep)
+    source = Source(name, _load(text, name), text)
     services = source.tree.get("services")
     wrong = overlay(source, environ, Document, services if isinstance(services, dict) else {})
     reader = Reader(source)
@@ -35,9 +37,8 @@ def parse(text: str, file: FilePath, environ: Mapping[str, str]) -> System:
     if wrong or document is None:
         raise mistakes(wrong, source)
     return System(
-        name=document.system.name or file.absolute().parent.name,
-        folder=file.absolute().parent,
-        file=file,
+        name=document.system.name or folder.rpartition(os.sep)[2],
+        place=place,
         discovery=document.discovery,
         services=document.services,
         registry=document.registry,

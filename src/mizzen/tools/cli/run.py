@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from . import heap
 from .ending import leave_when_told, leave_within
@@ -29,7 +29,7 @@ def run(
 
         stop_when_stdin_ends()
     environ = environment()
-    started_in = Path.cwd()
+    started_in = os.getcwd()  # noqa: PTH109  # a start does without pathlib
     system = open_system(folder, environ)
     workers = workers or system.service(service).workers
     leave_when_told()
@@ -41,8 +41,10 @@ def run(
 
     from mizzen.tools.ship.version import ask_version
 
-    version = ask_version(system.folder)
+    version = ask_version(os.getcwd())  # noqa: PTH109  # the system's folder, since it was opened
     if workers > 1:
+        from pathlib import Path
+
         from .crew import supervise
 
         heap.settle()
@@ -50,7 +52,7 @@ def run(
             system,
             service,
             workers=workers,
-            started_in=started_in,
+            started_in=Path(started_in),
             environ=environ,
             version=version(),
             host=host,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from mizzen.words.lazy import pattern
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GIT_LIMIT = 2.0
 """Seconds for git: enough for a large repository on a cold disk, and a start never hangs on a stale network mount."""
@@ -51,10 +54,10 @@ def version_of(folder: Path) -> Version:
     return Version(UNKNOWN, origin=f"no version in pyproject.toml: {why}")
 
 
-def ask_version(folder: Path) -> Callable[[], str]:
+def ask_version(folder: str) -> Callable[[], str]:
     """Ask for the text of ``version_of(folder)``, which what comes back then waits for: git works while a start goes on."""
     asked = None
-    if any((place / ".git").exists() for place in (folder, *folder.parents)):  # else a process would only say so
+    if _in_repository(folder):  # else a process would only say so
         with suppress(OSError):
             asked = _git(folder, *_DESCRIBE)
 
@@ -63,6 +66,11 @@ def ask_version(folder: Path) -> Callable[[], str]:
         return described or _package(folder)[1] or UNKNOWN
 
     return text
+
+
+def _in_repository(folder: str) -> bool:
+    parts = os.path.abspath(folder).split(os.sep)
+    return any(os.path.lexists(os.sep.join([*parts[:end], ".git"])) for end in range(len(parts), 0, -1))
 
 
 def release_of(folder: Path) -> str:
@@ -84,6 +92,8 @@ def own_version() -> str:
     try:
         return version("mizzen")
     except PackageNotFoundError:
+        from pathlib import Path
+
         return version_of(Path(__file__).resolve().parents[4]).text
 
 
@@ -104,7 +114,7 @@ def _ask_git(folder: Path) -> tuple[str, str, str]:
     return answers[0][0], answers[1][0], ""
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def _git(folder: Path | str, *arguments: str) -> subprocess.Popen[str]:
     # Without optional locks: a question must not get into the way of a commit under way.
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     return subprocess.Popen(
@@ -130,10 +140,11 @@ def _answer(process: subprocess.Popen[str]) -> tuple[str, str]:
     return "", f"git says: {err.strip().partition(chr(10))[0] or f'exit {process.returncode}'}"
 
 
-def _package(folder: Path) -> tuple[str, str]:
+def _package(folder: Path | str) -> tuple[str, str]:
     """Name and version by pyproject.toml: as written there, else of the installed package of that name."""
     try:
-        project: Any = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+        with open(os.path.join(folder, "pyproject.toml"), "rb") as file:
+            project: Any = tomllib.load(file).get("project", {})
     except (OSError, ValueError):  # none, or one that cannot be read: then it says no version
         return "", ""
     if not isinstance(project, dict) or not isinstance(project.get("name"), str):

@@ -1,0 +1,3 @@
+module mizzen.example/load
+
+go 1.23

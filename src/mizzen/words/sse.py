@@ -1,0 +1,41 @@
+"""Server-sent events: what a stream of them is made of (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from .json import write
+
+EVENT_STREAM = b"text/event-stream"
+"""The media type of such a stream."""
+PING = b":\n\n"
+"""A comment, which every reader ignores: it keeps whoever watches the connection from taking it for dead."""
+
+
+class ServerSentEvent(Struct, frozen=True, kw_only=True):
+    """One event of a stream: yield it from a handler that returns ``AsyncIterator[ServerSentEvent]``."""
+
+    data: Any = ""
+    """Text as it is, anything else as JSON."""
+    event: str = ""
+    """What kind of event it is; readers take it for ``message`` without."""
+    id: str | None = None
+    """Where a reader that connects again says it was, in ``last-event-id``."""
+    retry: float | None = None
+    """Seconds after which a reader connects again when the stream ends."""
+
+    def encode(self) -> bytes:
+        """The event as bytes; ``ValueError`` for a line break where one would begin another field."""
+        lines = []
+        for name, value in (("event", self.event or None), ("id", self.id)):
+            if value is not None:
+                if "\n" in value or "\r" in value or "\0" in value:
+                    raise ValueError(f"the {name} of a server-sent event is one line, not {value!r}")
+                lines.append(f"{name}: {value}")
+        if self.retry is not None:
+            lines.append(f"retry: {round(self.retry * 1000)}")
+        data = self.data if isinstance(self.data, str) else write(self.data).decode()
+        lines += [f"data: {line}" for line in data.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+        return "\n".join([*lines, "", ""]).encode()
