@@ -22,7 +22,7 @@ CODE = src tests examples bench
 help: ## this list
 	@echo 'make DOOR, one of:'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 12
-	@echo 'options: PYTHON=python3.12  VENV=.venv-3.12  TESTS="tests/unit -k breaker"  WORKERS=4  BENCH_ROUNDS=3  FUZZ_INPUTS=100000'
+	@echo 'options: PYTHON=python3.12  VENV=.venv-3.12  TESTS="tests/unit -k breaker"  WORKERS=4  BENCH_ROUNDS=3  BENCH_PARTS="server hop"  FUZZ_INPUTS=100000'
 
 demo: run-venv ## the example system (user and order) with one command; Ctrl-C ends it
 	@echo ''
@@ -49,7 +49,7 @@ fuzz: dev-venv ## a million mutilated requests and answers, judged by RFC 9112 a
 docs: dev-venv ## run every code block of README.md and docs/
 	$(BIN)/python -m pytest -q tests/docs
 
-bench: dev-venv ## cost per request beside FastAPI and Go, in one table (about 3 minutes)
+bench: dev-venv ## what Mizzen costs beside Go, FastAPI and aiohttp, in one table of ratios (about 9 minutes)
 	@PYTHON=$(abspath $(BIN))/python scripts/venv.sh $(VENV_BENCH) locks/bench.lock bare
 	$(BIN)/python bench/run.py --peer-python $(VENV_BENCH)/bin/python
 

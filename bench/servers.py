@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+import machine
+
 HERE = Path(__file__).parent
 OUT = HERE / "out"
 READY_LIMIT = 30.0
@@ -34,13 +36,17 @@ class Server:
         cwd: Path = HERE,
     ) -> None:
         self.name = name
-        self.url = f"http://127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{port}"
+        self.url = f"http://{self.address}"
         OUT.mkdir(exist_ok=True)
-        pin = ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
         self._errors = OUT / f"{name}.err"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [*pin, *command], stdout=subprocess.DEVNULL, stderr=errors, cwd=cwd, env={**os.environ, **(env or {})}
+                [*machine.on(core), *command],
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
             )
 
     def wait(self, path: str) -> bytes:
@@ -64,7 +70,15 @@ class Server:
             return None
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def rss(self) -> float | None:
+    def running(self) -> float | None:
+        """Seconds of CPU used so far by the threads that live, in nanoseconds' steps: ``cpu`` counts ticks of 10 ms."""
+        try:
+            tasks = list(Path(f"/proc/{self.process.pid}/task").iterdir())
+            return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        except OSError:
+            return None
+
+    def resident(self) -> float | None:
         """MB resident; None where there is no /proc."""
         try:
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
@@ -105,28 +119,28 @@ def fastapi(python: Path, *, core: int | None, user_url: str = "") -> Server:
     return Server("fastapi", command, port, core=core, env={"USER_URL": user_url})
 
 
+def uvicorn(python: Path, *, core: int | None) -> Server:
+    """Bare uvicorn."""
+    port = free_port()
+    return Server("uvicorn", [str(python), str(HERE / "uvicorn_reference" / "app.py"), str(port)], port, core=core)
+
+
 def go(binary: Path, *, core: int | None, user_url: str = "") -> Server:
     """The Go reference; one binary has both services. It has one core, so it is told of one."""
     port = free_port()
     return Server("go", [str(binary), str(port)], port, core=core, env={"USER_URL": user_url, "GOMAXPROCS": "1"})
 
 
-def build_go() -> Path | str:
-    """The Go reference's binary, or why there is none."""
+def build_go(folder: str) -> Path | str:
+    """The binary of that folder's Go program, or why there is none."""
     if shutil.which("go") is None:
         return "go is not installed"
     OUT.mkdir(exist_ok=True)
-    binary = OUT / "go-reference"
+    binary = OUT / f"{folder}-program"
     # GOTOOLCHAIN=local: an older Go says so, and does not fetch a newer one.
     env = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
-    built = subprocess.run(
-        ["go", "build", "-buildvcs=false", "-o", str(binary), "."],
-        cwd=HERE / "go",
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["go", "build", "-buildvcs=false", "-o", str(binary), "."]
+    built = subprocess.run(command, cwd=HERE / folder, env=env, capture_output=True, text=True, check=False)
     return binary if built.returncode == 0 else f"go build failed: {built.stderr.strip().splitlines()[-1][:200]}"
 
 

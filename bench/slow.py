@@ -10,8 +10,8 @@ from collections import Counter
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import load
 import servers
+from saturation import saturate
 
 DEADLINE_MS = 50
 DEADLINE_TRIES = 100
@@ -40,7 +40,7 @@ def measure(user_url: str, *, core: int | None, other: int | None) -> dict[str, 
     user = servers.mizzen("user", core=core, settings=limit, name="saturated-user")
     try:
         user.wait("/users/1")
-        for path, outcome in _probes(user.url, other).items():
+        for path, outcome in _probes(user, other).items():
             outcomes[f"GET {path}, all {PLACES} places taken and load on top"] = outcome
     finally:
         user.stop()
@@ -55,7 +55,8 @@ def _deadlines(url: str) -> Outcome:
     return Outcome(outcome.text + wrong, outcome.numbers | {"not_504": others.total()})
 
 
-def _probes(url: str, other: int | None) -> dict[str, Outcome]:
+def _probes(server: servers.Server, other: int | None) -> dict[str, Outcome]:
+    url = server.url
     holders = [threading.Thread(target=_hold, args=(url,)) for _ in range(PLACES)]
     for holder in holders:
         holder.start()
@@ -67,7 +68,7 @@ def _probes(url: str, other: int | None) -> dict[str, Outcome]:
     outcomes = {}
     # More load than the server can answer: every answer is a refusal, and the loop never idles.
     pressure = threading.Thread(
-        target=load.run, args=(f"{url}/users/1",), kwargs={"seconds": 4, "connections": 64, "core": other}
+        target=saturate, args=(server.address, "/users/1"), kwargs={"seconds": 4, "connections": 64, "core": other}
     )
     pressure.start()
     time.sleep(0.3)

@@ -92,7 +92,12 @@ class Memories(NamedTuple):
 
 
 def measure_start(
-    *, python: Path = Path(sys.executable), system: Path = SYSTEM, service: str = "user", path: str = "/users/1", rounds: int = ROUNDS
+    *,
+    python: Path = Path(sys.executable),
+    system: Path = SYSTEM,
+    service: str = "user",
+    path: str = "/users/1",
+    rounds: int = ROUNDS,
 ) -> Start:
     """Time both, interleaved; ``python`` has Mizzen and its console script installed beside it."""
     bare, ours = [], []

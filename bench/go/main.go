@@ -25,7 +25,7 @@ func main() {
 	router.Handle("/metrics", promhttp.Handler()).Methods(http.MethodGet)
 	router.HandleFunc("/users/{id}", store.getUser).Methods(http.MethodGet)
 	router.HandleFunc("/remote/{id}", store.getRemote).Methods(http.MethodGet)
-	router.HandleFunc("/pictures/{id}", store.getPicture).Methods(http.MethodGet)
+	router.HandleFunc("/picture", store.getPicture).Methods(http.MethodGet)
 	router.HandleFunc("/users", store.postUser).Methods(http.MethodPost)
 	router.HandleFunc("/orders/{id}", store.getOrder).Methods(http.MethodGet)
 

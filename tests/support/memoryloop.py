@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from loops import LOOPS
 
 from mizzen.tools.testing.memory import MemoryListener, MemoryNetwork
@@ -68,3 +69,25 @@ class MemoryLoop(asyncio.SelectorEventLoop):
 
 WIRES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {**LOOPS, "memory": MemoryLoop}
 """The loops, and the network in memory: what one suite for all of them runs on."""
+
+NOT_IN_MEMORY = {
+    "test_an_error_in_a_streamed_answer_truncates_it": "a kernel delivers what was written before an abort",
+    "test_an_end_that_the_loop_has_not_told_of_is_noticed_before_a_post": "only a kernel knows more than the loop was told",
+    "test_who_waits_gets_the_place_of_a_connection_that_ends": "an abort is an end of file there, a reset comes by a fault",
+    "test_an_answer_that_is_cut_at_any_byte_is_an_error": "the same, for half of it",
+    "test_a_request_is_with_the_kernel_when_it_is_said_to_be": "it is about the kernel",
+    "test_a_reset_that_the_loop_has_not_told_of_is_noticed_before_a_post": "only a kernel knows more than the loop was told",
+    "test_a_call_that_is_given_up_leaves_nothing": "descriptors are a kernel's, and the stack's own tests are in memory",
+    "test_a_call_that_is_given_up_while_it_connects_leaves_nothing": "the same",
+    "test_a_reset_is_a_lost_connection": "an abort is an end of file there, a reset comes by a fault",
+}
+"""Tests of sockets that mean the kernel's own part, which memory does not have, and what that part is."""
+
+
+def wire_of(request: pytest.FixtureRequest) -> str:
+    """The parameter of a fixture that goes through ``WIRES``; skips a test that needs a kernel where there is none."""
+    name = getattr(request.node, "originalname", request.node.name)
+    if request.param == "memory" and name in NOT_IN_MEMORY:
+        pytest.skip(f"needs sockets, as the other loops here have: {NOT_IN_MEMORY[name]}")
+    wire: str = request.param
+    return wire

@@ -1,4 +1,4 @@
-"""A peer that the test plays in raw bytes on real sockets, and a pool that talks to it, on every event loop there is."""
+"""A peer that the test plays in raw bytes, and a pool that talks to it, on every event loop there is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def run_on(loop: str, main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine on the event loop of that name."""
+    """Run a coroutine on the event loop of that name, or in memory."""
 
     async def limited() -> None:
         async with asyncio.timeout(3 * PATIENCE):
@@ -102,7 +102,11 @@ async def talking(
         listener.close()
         for line in site.lines:
             line.writer.transport.abort()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=PATIENCE / 10)
+            for task in stuck:  # a script that waits for the test, which has failed
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await until(lambda: not site.pool._open)
 
 

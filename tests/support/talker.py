@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections import deque
 from typing import Any, Self
 
@@ -48,9 +49,12 @@ class Talker:
         subprotocols: tuple[str, ...] | list[str] = (),
         host: str = "127.0.0.1",
         rude: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.rude = rude
         self.sock = socket.create_connection((host, port), PATIENCE)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=host)
         self.sock.settimeout(PATIENCE)
         self._connection = WSConnection(ConnectionType.CLIENT)
         self._events: deque[Event] = deque()

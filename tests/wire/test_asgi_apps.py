@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from certificates import Authority
 from fleet import APPS, Fleet, Process, ask, until
 from ports import free_port
 from talker import PATIENCE, Refused, Talker
@@ -273,6 +276,35 @@ def test_an_error_is_logged_whole_and_tells_the_caller_nothing(fleet: Fleet) -> 
     (logged,) = until(record, "the error is logged")
     assert logged["message"].startswith("GET /boom failed after its answer: RuntimeError")
     assert "a secret that nobody should read" in str(logged)
+
+
+def test_a_websocket_talks_over_tls(tmp_path: Path) -> None:
+    """Text, large bytes and the end go over TLS as they go without it, and the scope says so."""
+    authority = Authority(tmp_path / "tls")
+    pair = authority.issue()
+    settings = {f"MIZZEN__SERVICES__BILLING__TLS__{key}": value for key, value in (("CERT", pair.cert), ("KEY", pair.key))}
+    context = ssl.create_default_context(cafile=authority.ca)
+    with Fleet(tmp_path) as fleet:
+        billing = fleet.start("billing", settings=settings)
+
+        def scheme() -> str:
+            connection = http.client.HTTPSConnection("127.0.0.1", billing.port, timeout=PATIENCE, context=context)
+            try:
+                connection.request("GET", "/scope")
+                return str(json.loads(connection.getresponse().read()).get("scheme", ""))
+            finally:
+                connection.close()
+
+        assert until(scheme, "billing serves") == "https"
+        with Talker(billing.port, "/talk/ada", tls=context) as talker:
+            talker.send_text("hello")
+            assert talker.receive_json() == {"name": "ada", "said": "hello"}
+            talker.send_bytes(bytes(range(256)) * 3000)
+            assert talker.receive_bytes() == bytes(range(255, -1, -1)) * 3000
+            assert talker.close(3000) == {"type": "websocket.close", "code": 3000, "reason": ""}
+        with Talker(billing.port, "/talk/ada", tls=context, rude=True) as talker:
+            talker.raw(b"\x81\x05hello")
+            assert talker.receive()["code"] == 1002
 
 
 def test_a_stop_tells_websockets_and_closes_the_app(tmp_path: Path) -> None:

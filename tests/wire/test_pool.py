@@ -11,10 +11,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from memoryloop import WIRES
+from memoryloop import WIRES, wire_of
 from playing import OK, PATIENCE, Line, Site, answering, keep_answering, run_on, talking, until
 
 from mizzen.assembly.client import Client
@@ -37,8 +38,8 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture(params=list(WIRES))
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on one of the event loops."""
-    return partial(run_on, request.param)
+    """Runs a coroutine on one of the event loops, or in memory."""
+    return partial(run_on, wire_of(request))
 
 
 def streamed() -> Request:
@@ -211,7 +212,14 @@ def test_who_waits_and_gives_up_takes_nothing_along(run: Run) -> None:
                 await until(lambda: site.pool.describe()["busy"] == 1)
                 second, third = (asyncio.ensure_future(site.pool.send(Request("GET", "/"))) for _ in range(2))
                 await until(lambda: site.pool.describe()["waiting"] == 2)
-                first.add_done_callback(lambda _, second=second: second.cancel())
+                release = site.pool.release
+
+                def releasing(connection: Any, second: asyncio.Task[Any] = second, release: Any = release) -> None:
+                    site.pool.release = release  # type: ignore[method-assign]
+                    release(connection)
+                    second.cancel()
+
+                site.pool.release = releasing  # type: ignore[method-assign]
                 desk.answer(2)
                 assert (await third).body == b"ok"
                 assert second.cancelled()
@@ -362,7 +370,7 @@ def test_an_answer_that_is_cut_at_any_byte_is_an_error(run: Run, data: bytes, st
 
 def open_files() -> int:
     """Descriptors of this process; Linux and macOS both show them there."""
-    return len(os.listdir("/dev/fd"))
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def pending() -> int:

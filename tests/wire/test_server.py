@@ -1,4 +1,4 @@
-"""The HTTP server on real sockets: the test plays the caller, in raw bytes, on every event loop there is."""
+"""The HTTP server on real sockets and in memory: the test plays the caller, in raw bytes, on every event loop there is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from memoryloop import WIRES
+from memoryloop import WIRES, wire_of
 
 from mizzen.edges.http import Limits, Server
 from mizzen.words.errors import Answer
@@ -27,14 +27,15 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture(params=list(WIRES))
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on one of the event loops."""
+    """Runs a coroutine on one of the event loops, or in memory."""
+    wire = wire_of(request)
 
     def start(main: Coroutine[Any, Any, None]) -> None:
         async def limited() -> None:
             async with asyncio.timeout(3 * PATIENCE):
                 await main
 
-        with asyncio.Runner(loop_factory=WIRES[request.param]) as runner:
+        with asyncio.Runner(loop_factory=WIRES[wire]) as runner:
             runner.run(limited())
 
     return start

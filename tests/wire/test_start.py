@@ -52,7 +52,7 @@ ABSENT = (
     "mizzen.assembly.target",
     "mizzen.edges.asgi", "mizzen.edges.registry", "mizzen.edges.resolvers.consul", "mizzen.edges.resolvers.static",
     "mizzen.edges.http.certificates", "mizzen.edges.http.connection", "mizzen.edges.http.tls",
-    "mizzen.edges.http.transport", "mizzen.edges.telemetry.exposition",
+    "mizzen.edges.http.transport", "mizzen.edges.telemetry.console", "mizzen.edges.telemetry.exposition",
     "mizzen.rules.balance", "mizzen.rules.binding.forms", "mizzen.rules.breaker", "mizzen.rules.config.lines",
     "mizzen.rules.config.listing", "mizzen.rules.config.typed", "mizzen.rules.retry",
     "mizzen.tools.cli.explain", "mizzen.tools.cli.full", "mizzen.tools.contract", "mizzen.tools.dev",

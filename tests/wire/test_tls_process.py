@@ -105,7 +105,7 @@ def serial(system: System) -> int:
     connection = http.client.HTTPSConnection("127.0.0.1", system.user_port, timeout=PATIENCE, context=context)
     connection.connect()
     try:
-        return serial_of(connection.sock.getpeercert(binary_form=True))
+        return serial_of(connection.sock.getpeercert(binary_form=True) or b"")
     finally:
         connection.close()
 

@@ -1,4 +1,4 @@
-"""The client's pool on real sockets: the test plays the peer, in raw bytes, on every event loop there is."""
+"""The client's pool on real sockets and in memory: the test plays the peer, in raw bytes, on every event loop there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from memoryloop import WIRES
+from memoryloop import WIRES, wire_of
 from playing import OK, PATIENCE, Line, answering, keep_answering, run_on, talking, until
 
 from mizzen.edges.http import Limits, Pool, PoolLimits, Server
@@ -26,8 +26,8 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture(params=list(WIRES))
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on one of the event loops."""
-    return partial(run_on, request.param)
+    """Runs a coroutine on one of the event loops, or in memory."""
+    return partial(run_on, wire_of(request))
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from .load import placed
 from .network import Listener, Network
 from .probes import State
 from .running import Running
+from .unix import shown_address
 
 if TYPE_CHECKING:
     from .announce import Announcer
@@ -77,7 +78,7 @@ class Runtime:
         restore = self._take_signals() if signals else _nothing
         try:
             await self._bind()
-            self._enter(State.STARTING, self._bound or f"bound {self._host}:{self.port}")
+            self._enter(State.STARTING, self._bound or f"bound {shown_address(self._host, self.port)}")
             if await self._until_stop(self.running.start()):
                 started()
                 await self._serve()

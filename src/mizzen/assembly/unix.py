@@ -27,6 +27,11 @@ def path_of(host: str) -> str | None:
     return host if host.startswith("/") else None
 
 
+def shown_address(host: str, port: int) -> str:
+    """Where something listens, as people say it."""
+    return host if path_of(host) is not None else f"{host}:{port}"
+
+
 def bind_unix(path: str, *, mode: int, backlog: int) -> socket.socket:
     """A listening socket at ``path``, open to whom ``mode`` says; replaces the one of a process that is dead.
 

@@ -157,7 +157,12 @@ class WorkerProcess:
 
     def _on_rest(self, rest: bytes) -> None:
         text = rest[:SHOWN_OF_REST].decode(errors="replace")
-        log.warning("worker %d has written a line without an end: %s", self.number, text, extra={"worker": self.number})
+        log.warning(
+            "worker %d has written a line without an end: %s",
+            self.number,
+            text,
+            extra={"event": "line_without_end", "number": self.number},
+        )
 
     def _told(self, message: Any) -> None:
         self._heard = self._clock()

@@ -194,7 +194,7 @@ class Supervisor:
             "worker %d (pid %d) %s after %s%s; %d of %d workers serve; another starts in %s",
             worker.number, worker.pid, described(code), format_duration(alive), f": {failed.what}" if failed else "",
             serving, len(self._workers), format_duration(wait),
-            extra={"event": "worker_ended", "worker": worker.number, "code": code},
+            extra={"event": "worker_ended", "number": worker.number, "code": code},
         )  # fmt: skip
         self._restarted()
         with suppress(TimeoutError):

@@ -97,7 +97,6 @@ class Pool:
         now = self._clock()
         limits = self.limits
         call = request.call
-        resendable = call is not None and call.idempotent  # resending costs less than asking the system each time
         if call is not None and len(call.tried) > 1 and call.tried[-1] in call.tried[:-1]:
             return None  # the same address again: behind a virtual one only a new connection leads to another instance
         while idle:
@@ -107,7 +106,7 @@ class Pool:
             if (
                 now - connection.idle_since < limits.idle
                 and now < connection.expires
-                and (resendable or not connection.stale())
+                and not connection.stale()  # also what a peer said unasked would be taken for the answer
             ):
                 return connection
             connection.close()

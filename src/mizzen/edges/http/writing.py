@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mizzen.words.lazy import pattern
 from mizzen.words.message import Request, Response
@@ -74,7 +75,7 @@ def answer_head(response: Response, method: str, keep: bool, old: bool, date: by
             chunked = not old
             keep = keep and chunked  # without a length, HTTP/1.0 marks the end of a body by closing
     if length is not None and status not in BODYLESS:
-        parts.append(b"content-length: %d\r\n" % length)
+        parts.append(_length_line(length))
     elif chunked:
         parts.append(b"transfer-encoding: chunked\r\n")
     if not keep:
@@ -86,6 +87,11 @@ def answer_head(response: Response, method: str, keep: bool, old: bool, date: by
     if not empty and len(body) < LARGE:
         parts.append(body)
     return b"".join(parts), not keep, length, chunked, empty
+
+
+@lru_cache(1024)
+def _length_line(length: int) -> bytes:
+    return b"content-length: %d\r\n" % length  # formatting costs as much as all the rest of a small head
 
 
 def _unnamed(status: int) -> bytes:

@@ -19,7 +19,6 @@ from typing import Any, Literal, TextIO
 from mizzen.rules.events import LinesDropped
 
 from .access import Access
-from .console import ConsoleLines
 from .hooks import log_record
 from .lines import LEVELS, JsonLines, Lines, shown
 from .outlet import CLOSE_LIMIT, Outlet
@@ -53,6 +52,8 @@ def install(
         raise ValueError(f"{level!r} is not a log level: one of {', '.join(LEVELS)}")
     lines: Lines
     if format == "console":
+        from .console import ConsoleLines
+
         shown_as = service if worker is None else f"{service}/{worker}"
         lines = ConsoleLines(service=shown_as, colour=_is_terminal() if colour is None else colour)
     else:

@@ -60,7 +60,7 @@ def ask(url: str, limit: float, *, tls: ssl.SSLContext | None = None) -> tuple[i
         connection.request("GET", f"{parts.path}{query}", headers={"connection": "close", "accept": "application/json"})
         response = connection.getresponse()
         body = bytearray()
-        while len(body) < LARGEST:
+        while len(body) < LARGEST and not response.isclosed():  # with its last byte the socket is closed (Python 3.13)
             socket.settimeout(_left(ends))  # one limit for all of it, or a trickle could last for ever
             piece = response.read1(65536)
             if not piece:

@@ -2,38 +2,23 @@
 
 // An open loop: requests are due at a fixed rate, whatever has become of those before them.
 //
-// A request goes to whichever connection is free when it is due; when none is, it waits, and that time counts: latency is
-// taken from the moment a request was due, so that a stall is seen by all that were due in it. One thread, no allocation
-// and no garbage collection while it measures.
+// A request goes to the connection that has been free for longest when it is due. When none is free it waits, and that
+// time counts: latency is taken from the moment a request was due, so that a stall is seen by all that were due in it.
+// One thread, and no garbage collection while it measures.
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"syscall"
 	"time"
-	"unsafe"
 )
 
-const (
-	epollPwait2 = 441 // the same number on every architecture: epoll_wait with nanoseconds
-	patience    = 5 * time.Second
-)
-
-type connection struct {
-	fd   int
-	due  int64 // of the request under way, in nanoseconds since the start
-	held []byte
-	used int
-}
+const patience = 5 * time.Second // for answers, after the last request was due
 
 type report struct {
 	Asked    float64 `json:"asked_rps"`
@@ -43,7 +28,7 @@ type report struct {
 	P99      float64 `json:"p99_ms"`
 	P999     float64 `json:"p999_ms"`
 	Most     float64 `json:"max_ms"`
-	OwnLag   float64 `json:"own_lag_p99_ms"` // how late the generator itself was where a connection was free
+	Lag      float64 `json:"lag_p99_ms"` // how late the generator was itself, where a connection was free
 }
 
 func main() {
@@ -66,30 +51,31 @@ func main() {
 
 func run(address, path string, rate, seconds float64, count int, nap bool) (report, error) {
 	request := []byte("GET " + path + " HTTP/1.1\r\nhost: " + address + "\r\n\r\n")
-	poll, err := syscall.EpollCreate1(0)
+	watch, err := newWatch(count)
 	if err != nil {
 		return report{}, err
 	}
-	connections, free, err := connect(poll, address, count)
-	if err != nil {
-		return report{}, err
+	connections := make([]*connection, count)
+	free := make(chan *connection, count)
+	for number := range connections {
+		if connections[number], err = connect(address, watch, number); err != nil {
+			return report{}, err
+		}
+		free <- connections[number]
 	}
 	total := max(1, int(rate*seconds))
 	latencies, lags := make([]int64, 0, total), make([]int64, 0, total)
-	events := make([]syscall.EpollEvent, count)
 	failed, sent, pending := 0, 0, 0
 	began := time.Now()
 	end := int64(seconds*1e9) + int64(patience)
-	last := int64(0) // when a connection last became free where there was none: until then nobody could send
 	for sent < total || pending > 0 {
 		now := int64(time.Since(began))
 		for sent < total && len(free) > 0 && due(sent, rate) <= now {
-			c := connections[free[len(free)-1]]
-			free = free[:len(free)-1]
-			c.due, c.used = due(sent, rate), 0
-			lags = append(lags, now-max(c.due, min(last, now)))
-			if n, err := syscall.Write(c.fd, request); err != nil || n < len(request) {
-				return report{}, fmt.Errorf("a request could not be sent: %v", err)
+			c := <-free
+			c.due = due(sent, rate)
+			lags = append(lags, now-max(c.due, c.freed))
+			if err := c.send(request); err != nil {
+				return report{}, err
 			}
 			sent++
 			pending++
@@ -99,43 +85,52 @@ func run(address, path string, rate, seconds float64, count int, nap bool) (repo
 			failed += pending + total - sent
 			break
 		}
-		wait := int64(0)
-		if nap && (sent == total || len(free) == 0) {
-			wait = int64(10 * time.Millisecond)
-		} else if nap {
-			wait = max(0, due(sent, rate)-now)
-		}
-		n, err := waitFor(poll, events, wait)
+		ready, err := watch.wait(pause(nap, sent < total && len(free) > 0, due(sent, rate)-now))
 		if err != nil {
 			return report{}, err
 		}
-		none := len(free) == 0
-		for _, event := range events[:n] {
+		for _, event := range ready {
 			c := connections[event.Fd]
-			whole, ok, err := c.read()
+			status, err := c.read()
 			if err != nil {
 				return report{}, err
 			}
-			if !whole {
+			if status == 0 { // there is more to come
 				continue
 			}
-			now = int64(time.Since(began))
-			latencies = append(latencies, now-c.due)
-			if !ok {
+			c.freed = int64(time.Since(began))
+			latencies = append(latencies, c.freed-c.due)
+			if status/100 != 2 {
 				failed++
 			}
 			pending--
-			free = append(free, int(event.Fd))
-			if none {
-				last, none = now, false
-			}
+			free <- c
 		}
 	}
-	return summary(rate, latencies, lags, failed), nil
+	return report{
+		rate, len(latencies), failed, share(latencies, 0.5), share(latencies, 0.99), share(latencies, 0.999),
+		share(latencies, 1), share(lags, 0.99),
+	}, nil
 }
 
 func due(number int, rate float64) int64 { return int64(float64(number) / rate * 1e9) }
 
-func connect(poll int, address string, count int) (map[int]int, []int, error) {
-	return nil, nil, nil
+// pause is how long to wait for answers, in nanoseconds: not at all on a core of one's own.
+func pause(nap, sendable bool, left int64) int64 {
+	switch {
+	case !nap:
+		return 0
+	case sendable:
+		return max(0, left)
+	}
+	return int64(10 * time.Millisecond)
+}
+
+// share is the time in ms that this share of all took at most.
+func share(taken []int64, part float64) float64 {
+	if len(taken) == 0 {
+		return 0
+	}
+	slices.Sort(taken)
+	return float64(taken[max(0, min(len(taken)-1, int(part*float64(len(taken))+0.5)-1))]) / 1e6
 }

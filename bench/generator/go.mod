@@ -1,0 +1,3 @@
+module mizzen.example/generator
+
+go 1.23

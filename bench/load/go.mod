@@ -1,3 +1,0 @@
-module mizzen.example/load
-
-go 1.23
