@@ -170,7 +170,7 @@ def _report(bench: Bench, asked: Sequence[Scenario], samples: Samples) -> None:
     for scenario in asked:
         title = f"{scenario.title}, {_connections(scenario)}"
         own = samples[scenario.name]
-        print(f"\n{scenario.method} {scenario.path}: {title}")
+        print(f"\n{title} ({scenario.method} {scenario.path})")
         print(_detail(own))
         others = [name for name in own if name != "mizzen"]
         mine = own["mizzen"]
@@ -178,7 +178,8 @@ def _report(bench: Bench, asked: Sequence[Scenario], samples: Samples) -> None:
             theirs = own.get(name, [])
             pairs = ratios([each.cost for each in mine], [each.cost for each in theirs]) if theirs else ()
             bench.ratios.append(Ratio(f"CPU: {title}", _named(name), pairs, scenario.cpu.get(name)))
-        for name in _with_missing(others if scenario.arrivals else [], scenario.p99):
+        measured = [name for name in others if any(each.latency for each in own[name])]
+        for name in _with_missing(measured, scenario.p99):
             theirs = own.get(name, [])
             pairs = ratios([each.p99 for each in mine], [each.p99 for each in theirs]) if theirs else ()
             note = "the generator was late" if _doubtful(mine) or _doubtful(theirs) else ""

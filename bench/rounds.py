@@ -11,7 +11,7 @@ from typing import NamedTuple
 from arrivals import Latency, arrive
 from machine import Cores
 from saturation import saturate
-from scenarios import Scenario
+from scenarios import SERVICES, Scenario
 from servers import Server
 
 LOADED = 0.7
@@ -75,7 +75,7 @@ def measure(scenarios: Sequence[Scenario], running: Mapping[str, Server], plan: 
             names = names[number % len(names) :] + names[: number % len(names)]  # nobody is always the first
             taken = {name: _saturated(scenario, running[name], plan, plan.seconds * scenario.weight) for name in names}
             if scenario.arrivals and plan.cores.load is not None:
-                for name in names:
+                for name in (name for name in names if name in SERVICES):
                     taken[name] = _arrived(scenario, running[name], taken, plan, name)
             for name in names:
                 samples[scenario.name][name].append(taken[name])
@@ -110,8 +110,9 @@ def _saturated(scenario: Scenario, server: Server, plan: Plan, seconds: float) -
         method=scenario.method, body=scenario.body,
     )  # fmt: skip
     after = server.cpu()
+    server.settle()
     if not seen.requests:
-        raise RuntimeError(f"{server.name} answered nothing to {scenario.method} {scenario.path}")
+        return Sample(0.0, None, server.resident(), max(1, seen.failed))
     cpu = None if before is None or after is None else (after - before) / seen.requests * 1e6
     return Sample(seen.requests / seen.seconds, cpu, server.resident(), seen.failed)
 
@@ -129,7 +130,9 @@ def _arrived(scenario: Scenario, server: Server, taken: Mapping[str, Sample], pl
 
 
 def _latency(scenario: Scenario, server: Server, rate: float, plan: Plan) -> Latency:
-    return arrive(
+    seen = arrive(
         plan.generator, server.address, scenario.path, rate=rate, seconds=max(1.0, plan.seconds * scenario.weight),
         connections=scenario.connections, core=plan.cores.load, shared=plan.shared,
     )  # fmt: skip
+    server.settle()
+    return seen

@@ -46,7 +46,8 @@ SERVER = (
 HOP = (
     Scenario("hop", "GET that calls user", "/orders/1", contestants=SERVICES, weight=1, arrivals=True, cpu={"go": Budget(0.8)}),
     Scenario("hop-1", "GET that calls user", "/orders/1", connections=1, contestants=SERVICES),
-    Scenario("hop-1000", "GET that calls user", "/orders/1", connections=1000, contestants=SERVICES),
+    # httpx looks through its whole pool for every call: with 1,000 under way each lasts longer than its timeout.
+    Scenario("hop-1000", "GET that calls user", "/orders/1", connections=1000, contestants=("mizzen", "go")),
 )
 CLIENT_CALL = Budget(0.4)
 FIRST_200 = Budget(1.3)

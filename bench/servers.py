@@ -21,6 +21,11 @@ OUT = HERE / "out"
 READY_LIMIT = 30.0
 """Seconds from start to the first answer; none of them needs more than two."""
 
+SETTLE_LIMIT = 5.0
+"""Seconds for a server to come to rest after a load."""
+SETTLE_LOOK = 0.02
+"""Seconds between looks at whether it rests, which is to use less than a fifth of a core in them."""
+
 
 class Server:
     """One process under measurement, with its output thrown away and its errors kept in ``bench/out``."""
@@ -77,6 +82,16 @@ class Server:
             return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
         except OSError:
             return None
+
+    def settle(self) -> None:
+        """Wait until it rests, so that what is left of one load is no part of the next one's cost."""
+        ends = time.monotonic() + SETTLE_LIMIT
+        used = self.running()
+        while used is not None and time.monotonic() < ends:
+            time.sleep(SETTLE_LOOK)
+            before, used = used, self.running()
+            if used is not None and used - before < SETTLE_LOOK / 5:
+                return
 
     def resident(self) -> float | None:
         """MB resident; None where there is no /proc."""
