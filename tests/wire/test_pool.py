@@ -7,9 +7,10 @@ import gc
 import os
 import random
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -368,9 +369,13 @@ def test_an_answer_that_is_cut_at_any_byte_is_an_error(run: Run, data: bytes, st
     run(main())
 
 
-def open_files() -> int:
-    """Descriptors of this process; Linux and macOS both show them there."""
-    return len(list(Path("/dev/fd").iterdir()))
+def open_sockets() -> int:
+    """Sockets of this process; Linux and macOS both show its descriptors there."""
+    count = 0
+    for path in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # the listing's own
+            count += stat.S_ISSOCK(os.fstat(int(path.name)).st_mode)
+    return count
 
 
 def pending() -> int:
@@ -409,7 +414,7 @@ async def calling(port: int) -> AsyncIterator[tuple[Client, Peer]]:
 
 async def given_up(call: Coroutine[Any, Any, None], end: str, reached: asyncio.Event, gone: Callable[[], None]) -> None:
     """Run a call until it times out, or is cancelled where it has come to; see that nothing is left of it."""
-    files, tasks, futures = open_files(), len(asyncio.all_tasks()), pending()
+    sockets, tasks, futures = open_sockets(), len(asyncio.all_tasks()), pending()
     task = asyncio.ensure_future(call)
     async with asyncio.timeout(PATIENCE):
         await reached.wait()
@@ -420,7 +425,7 @@ async def given_up(call: Coroutine[Any, Any, None], end: str, reached: asyncio.E
     assert task.cancelled() if end == "cancelled" else isinstance(task.exception(), CallTimeout)
     del task
     gone()
-    await until(lambda: open_files() == files)
+    await until(lambda: open_sockets() == sockets)
     await until(lambda: len(asyncio.all_tasks()) == tasks)
     assert pending() == futures
     assert timers() == []
@@ -429,7 +434,7 @@ async def given_up(call: Coroutine[Any, Any, None], end: str, reached: asyncio.E
 @pytest.mark.parametrize("moment", ["asked", "in the head", "in the body", "in a stream", "uploading"])
 @pytest.mark.parametrize("end", ["cancelled", "timed out"])
 def test_a_call_that_is_given_up_leaves_nothing(run: Run, moment: str, end: str) -> None:
-    """Wherever it stands when its time is up or its caller goes: no descriptor, task, future or timer is left of it."""
+    """Wherever it stands when its time is up or its caller goes: no socket, task, future or timer is left of it."""
 
     async def main() -> None:
         reached = asyncio.Event()
@@ -473,7 +478,7 @@ def test_a_call_that_is_given_up_leaves_nothing(run: Run, moment: str, end: str)
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not leave a full queue of connections unanswered")
 @pytest.mark.parametrize("end", ["cancelled", "timed out"])
 def test_a_call_that_is_given_up_while_it_connects_leaves_nothing(run: Run, end: str) -> None:
-    """A peer that does not accept costs a call its time, and no descriptor, task, future or timer after that."""
+    """A peer that does not accept costs a call its time, and no socket, task, future or timer after that."""
 
     async def main() -> None:
         with ExitStack() as stack:
