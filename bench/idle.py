@@ -15,8 +15,10 @@ from start import read_memory
 CONNECTIONS = 10_000
 REST = 3.0
 """Seconds over which the CPU at rest is taken."""
-SETTLE = 1.0
-"""Seconds from the last request until the rest begins."""
+SETTLE = 11.0
+"""Seconds from the last request until the rest begins: timers that were set for the head of a request, 10 s, come once."""
+BEFORE = 1.0
+"""Seconds from the first answer until the rest without connections begins."""
 
 _END = re.compile(rb"\r\n\r\n")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)\r\n")
@@ -36,7 +38,7 @@ class Idle(NamedTuple):
 
 def measure(server: Server, path: str, connections: int = CONNECTIONS) -> Idle:
     """Open them one after another, ask once on each, and rest."""
-    time.sleep(SETTLE)
+    time.sleep(BEFORE)
     before, empty = _rest(server), _private(server)
     with contextlib.ExitStack() as opened:
         held = []

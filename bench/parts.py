@@ -138,8 +138,9 @@ def idle_connections(bench: Bench) -> None:
     cores = bench.plan.cores
     seen: dict[str, idle.Idle] = {}
     with bench.contestants.run("user", cores.server, LIMITS__CONNECTIONS=str(count + 100)) as running:
-        for name, each in running.items():
-            seen[name] = idle.measure(each, "/users/1", count)
+        for name in scenarios.SERVICES:
+            if name in running:
+                seen[name] = idle.measure(running[name], "/users/1", count)
     print(f"\n{count:,} idle connections")
     rows = [
         (name, *(_number(value, digits) for value, digits in zip(each[1:], (0, 2, 2), strict=True)))
@@ -162,7 +163,7 @@ def promises(bench: Bench) -> None:
         outcomes = slow.measure(peer.url, core=cores.server, other=cores.load)
     finally:
         peer.stop()
-    print(table(("", ""), [(name, outcome.text) for name, outcome in outcomes.items()], left=2))
+    print(table(("of Mizzen", "time"), [(name, outcome.text) for name, outcome in outcomes.items()], left=2))
     bench.results["slow"] = {name: outcome.numbers for name, outcome in outcomes.items()}
 
 

@@ -56,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     results: dict[str, object] = {"python": sys.version.split()[0], "machine": machine.describe(), "rounds": plan.rounds}
     ratios: list[Ratio] = []
+    bench = parts.Bench(plan, parts.Contestants(built.get("go"), options.peer_python), ratios, results)
     failed: list[str] = []
     for name in options.parts:
-        bench = parts.Bench(plan, parts.Contestants(built.get("go"), options.peer_python), ratios, results)
         with _told(name, failed):
             PARTS[name](bench)
-    print("\n" + ratio_table(ratios))
+    if ratios:
+        print("\n" + ratio_table(ratios))
     results["ratios"] = [ratio._asdict() for ratio in ratios]
     (servers.OUT / "last.json").write_text(json.dumps(results, indent=1))
     print(f"\n{time.monotonic() - began:.0f} s; every sample is in bench/out/last.json")

@@ -29,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +112,7 @@ def measure_start(
 def time_bare(python: Path) -> Took:
     """The bare line, from spawn to exit."""
     began = time.monotonic()
-    pid = os.posix_spawn(python, [str(python), "-c", BARE], os.environ)
+    pid = os.posix_spawn(python, [str(python), "-c", BARE], _environ())
     _, status, used = os.wait4(pid, 0)
     wall = time.monotonic() - began
     if status:
@@ -178,7 +178,7 @@ def read_memory(pid: int) -> Memory:
 def _spawn(python: Path, system: Path, service: str, port: int, **settings: str) -> int:
     prefix = f"MIZZEN__SERVICES__{service.upper()}__"
     own = {"PORT": str(port), "HOST": "127.0.0.1", **settings}
-    environ: Mapping[str, str] = {**os.environ, **{prefix + key: value for key, value in own.items()}}
+    environ = {**_environ(), **{prefix + key: value for key, value in own.items()}}
     script = python.parent / "mizzen"
     null = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -186,6 +186,11 @@ def _spawn(python: Path, system: Path, service: str, port: int, **settings: str)
         return os.posix_spawn(script, command, environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
     finally:
         os.close(null)
+
+
+def _environ() -> dict[str, str]:
+    """Ours, in which ``.pyc`` files are written: a service in production has them."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _first_200(pid: int, port: int, path: str) -> socket.socket:

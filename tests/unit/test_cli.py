@@ -265,7 +265,8 @@ def test_the_loop() -> None:
 
 WORDS = st.sampled_from(
     ["order", "user", "", "-", "--", "--port", "--port=1", "--port=", "--host", "--host=h", "--dir", "--dir=", "8101", "70000",
-     "x", "--stop-with-parent", "--stop-with-parent=1", "--service", "--token-file", "-h", "--loud", "-1", "0.0.0.0", "--dir=a=b"]
+     "x", "--stop-with-parent", "--stop-with-parent=1", "--service", "--token-file", "-h", "--loud", "-1", "0.0.0.0",
+     "--dir=a=b"]
 )  # fmt: skip
 
 

@@ -120,6 +120,13 @@ def test_defaults_agree_with_the_rules() -> None:
     assert LimitsConfig().in_flight == limit.IN_FLIGHT
 
 
+def test_defaults_agree_with_the_pool() -> None:
+    """The limit that a client's pool has as well is the same number there."""
+    from mizzen.edges.http import PoolLimits
+
+    assert ClientConfig().max_answer == PoolLimits().body
+
+
 def test_defaults_agree_with_the_server() -> None:
     """The limits that the server has as well are the same numbers there."""
     from mizzen.edges.http import Limits

@@ -222,7 +222,7 @@ def test_who_waits_and_gives_up_takes_nothing_along(run: Run) -> None:
 
                 site.pool.release = releasing  # type: ignore[method-assign]
                 desk.answer(2)
-                assert (await third).body == b"ok"
+                assert (await first).body == (await third).body == b"ok"
                 assert second.cancelled()
                 assert site.pool.describe() | {"address": ""} == {
                     "address": "", "idle": 1, "busy": 0, "waiting": 0, "closed": False,
