@@ -66,7 +66,7 @@ def measure(scenarios: Sequence[Scenario], running: Mapping[str, Server], plan: 
     """All scenarios by all contestants that can do them."""
     samples: Samples = {scenario.name: {name: [] for name in _able(scenario, running)} for scenario in scenarios}
     for scenario in {(each.method, each.path): each for each in scenarios}.values():
-        _agree(scenario, running)
+        agree(scenario, running)
         for name in _able(scenario, running):
             _saturated(scenario, running[name], plan, WARM_UP)
     for number in range(plan.rounds):
@@ -86,7 +86,7 @@ def _able(scenario: Scenario, running: Mapping[str, Server]) -> list[str]:
     return [name for name in scenario.contestants if name in running]
 
 
-def _agree(scenario: Scenario, running: Mapping[str, Server]) -> None:
+def agree(scenario: Scenario, running: Mapping[str, Server]) -> None:
     """All answer the same: whatever is compared must be the same work."""
     answers = {}
     for name in _able(scenario, running):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -63,7 +64,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 # -- our client --------------------------------------------------------------------------------------------------------
 
 NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr;
+{user} daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr;
 events {{ worker_connections 64; }}
 http {{
     access_log off; gzip off; default_type text/plain; keepalive_timeout {idle}s; keepalive_requests 50;
@@ -121,7 +122,8 @@ func main() {
 def nginx(port: int, folder: Path) -> list[str]:
     found = program("nginx", "apt-get install nginx-light")
     (folder / "large").write_bytes(b"x" * LARGE)
-    text = NGINX.format(folder=folder, port=port, idle=IDLE, dead=free_port(), behind=behind(folder))
+    user = "user root;" if os.geteuid() == 0 else ""  # whose files these are; nginx would choose somebody else
+    text = NGINX.format(user=user, folder=folder, port=port, idle=IDLE, dead=free_port(), behind=behind(folder))
     (folder / "nginx.conf").write_text(text)
     return [found, "-p", str(folder), "-c", str(folder / "nginx.conf")]
 

@@ -12,6 +12,9 @@ EVENT_STREAM = b"text/event-stream"
 """The media type of such a stream."""
 PING = b":\n\n"
 """A comment, which every reader ignores: it keeps whoever watches the connection from taking it for dead."""
+PING_EVERY = 15.0
+"""Seconds without an event after which a comment is sent (the HTML standard's advice against proxies that close what is
+idle)."""
 
 
 class ServerSentEvent(Struct, frozen=True, kw_only=True):

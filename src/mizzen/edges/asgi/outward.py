@@ -12,14 +12,12 @@ from mizzen.words.message import Request, Response
 
 from .outward_body import Body
 from .outward_messages import announces_body, answer_fields, request_of
+from .outward_stream import Stream, is_events
 from .types import Receive, Scope, Send
 
 WATCH_AFTER = 0.02
 """Seconds that a request runs before anybody looks whether its caller is still there: most are answered by then, and
 take neither the task nor the look."""
-
-FAIR = 256 * 1024
-"""Bytes of a streamed answer after which others get their turn: a source that never waits would not let them."""
 
 
 class Backend(Protocol):
@@ -31,6 +29,7 @@ class Backend(Protocol):
     max_body: Callable[[Request], int] | None
     in_flight: int
     closing: bool
+    draining: bool
 
     def join(self, connection: Any, /) -> bool: ...
     def leave(self, connection: Any, /) -> None: ...
@@ -72,7 +71,7 @@ class Outward:
 class Exchange:
     """One request and its answer; for the backend it is what a connection is for our own server."""
 
-    __slots__ = ("_backend", "_body", "_old", "_over", "_owner", "_receive", "_request", "_scope", "_send", "_sent", "_timer",
+    __slots__ = ("_backend", "_body", "_old", "_over", "_owner", "_receive", "_request", "_scope", "_send", "_sent", "_stream", "_timer",
                  "_watcher", "gone", "task")  # fmt: skip
 
     def __init__(self, owner: Outward, scope: Scope, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
@@ -89,6 +88,7 @@ class Exchange:
         self._body: Body | None = None
         self._over = False  # whether the caller may go away now: its answer is complete
         self._sent = 0
+        self._stream: Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -187,33 +187,17 @@ class Exchange:
             self._sent = len(body)
             await self._tell({"type": "http.response.body", "body": body})
         else:
-            await self._stream(body, length)
+            await self._pass_on(response, body, length)
 
-    async def _stream(self, body: AsyncIterator[bytes], length: int | None) -> None:
-        """Send the pieces; whatever is raised here makes the server break the answer off, which tells the caller."""
-        loop, progress = self.task.get_loop(), self._owner.progress
-        turn = 0
-        limit = asyncio.timeout(progress)
+    async def _pass_on(self, response: Response, body: AsyncIterator[bytes], length: int | None) -> None:
+        self._stream = stream = Stream(self._tell, self.task, self._owner.progress)
         try:
-            async with limit:
-                async for piece in body:
-                    if not piece:
-                        continue
-                    self._sent += len(piece)
-                    turn += len(piece)
-                    if length is not None and self._sent > length:
-                        raise ValueError(f"the body is longer than its content-length of {length} bytes")
-                    await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
-                    limit.reschedule(loop.time() + progress)
-                    if turn > FAIR:
-                        turn = 0
-                        await asyncio.sleep(0)
-        except TimeoutError:
-            if limit.expired():
-                raise TimeoutError(f"a streamed answer made no progress in {progress:g}s") from None
-            raise
-        if length is not None and self._sent < length:
-            raise ValueError(f"the body has {self._sent} bytes, its content-length says {length}")
+            if is_events(response):
+                await stream.events(body, over=self._backend.draining)
+            else:
+                await stream.pieces(body, length)
+        finally:
+            self._sent = stream.sent
         self._unwatch()
         await self._tell({"type": "http.response.body", "body": b""})
 
@@ -280,7 +264,9 @@ class Exchange:
         return True
 
     def close_if_idle(self) -> None:
-        """Nothing to close: it is never idle."""
+        """End what has no end of its own; nothing else is idle here."""
+        if self._stream is not None:
+            self._stream.finish()
 
     def cut(self) -> bool:
         """End at once; whether a request was under way."""

@@ -13,9 +13,6 @@ from mizzen.words.sse import PING
 
 from .writing import LARGE, LAST_CHUNK, Head, chunk, is_events
 
-PING_EVERY = 15.0
-"""Seconds without an event after which a comment is sent (the HTML standard's advice against proxies that close what is
-idle)."""
 
 FAIR = 256 * 1024
 """Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""

@@ -13,7 +13,7 @@ from mizzen.words.upgrade import Successor, Upgrade
 from .body import BodyStream
 from .framing import peer_name
 from .handover import cannot_upgrade, hand_over
-from .outflow import PING_EVERY, Outflow
+from .outflow import Outflow
 from .pacing import Patience
 from .reading import RequestReader
 from .writing import CONTINUE, answer_head
