@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,11 +95,14 @@ def agree(scenario: Scenario, running: Mapping[str, Server]) -> None:
         if scenario.body:
             request.data = scenario.body.encode()
             request.add_header("content-type", "application/json")
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            body, kind = answer.read(), answer.headers.get_content_type()
-            whole = json.dumps(json.loads(body), sort_keys=True) if kind == "application/json" else body.hex()
-            answers[name] = (answer.status, kind, whole)
-    if len(set(answers.values())) != 1:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                body, kind = answer.read(), answer.headers.get_content_type()
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{name} answers {error.code} to {scenario.method} {scenario.path}") from error
+        whole = json.dumps(json.loads(body), sort_keys=True) if kind == "application/json" else body.hex()
+        answers[name] = (answer.status, kind, whole)
+    if len(set(answers.values())) > 1:
         told = {name: (status, kind, whole[:200]) for name, (status, kind, whole) in answers.items()}
         raise RuntimeError(f"the contestants do not answer {scenario.method} {scenario.path} alike: {told}")
 

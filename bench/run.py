@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if ratios:
         print("\n" + ratio_table(ratios))
     results["ratios"] = [ratio._asdict() for ratio in ratios]
-    (servers.OUT / "last.json").write_text(json.dumps(results, indent=1))
-    print(f"\n{time.monotonic() - began:.0f} s; every sample is in bench/out/last.json")
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1))
+    print(f"\n{time.monotonic() - began:.0f} s; every sample is in {os.path.relpath(options.out)}")
     if failed:
         print(f"FAILED: {', '.join(failed)} (see above)")
     return 1 if failed else 0
@@ -90,6 +91,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=float(environ("BENCH_SECONDS") or 2))
     wanted = (environ("BENCH_PARTS") or " ".join(PARTS)).split()
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=wanted)
+    parser.add_argument("--out", type=absolute, default=servers.OUT / "last.json", help="where every sample is kept, as JSON")
     options = parser.parse_args(arguments)
     if wrong := [part for part in options.parts if part not in PARTS]:
         parser.error(f"BENCH_PARTS has {', '.join(wrong)}; there are {', '.join(PARTS)}")

@@ -399,6 +399,19 @@ def test_rows_out(target: Target) -> None:
     target.run(test)
 
 
+def test_events_out(target: Target) -> None:
+    """Server-sent events arrive as such."""
+
+    async def test(dial: Dial) -> None:
+        reply = await one(dial, "GET", "/events/2")
+        assert reply.get("content-type") == "text/event-stream"
+        assert reply.body.decode().split("\n\n") == [
+            'event: counted\nid: 0\ndata: {"number":0}', 'event: counted\nid: 1\ndata: {"number":1}', ""
+        ]  # fmt: skip
+
+    target.run(test)
+
+
 def test_the_first_piece_arrives_before_the_next_is_made(target: Target) -> None:
     """A piece is sent when it is yielded, and a caller that leaves then ends the stream."""
 

@@ -25,7 +25,7 @@ from mizzen.words.errors import (
     Unavailable,
 )
 from mizzen.words.message import Headers, Request, Response
-from mizzen.words.outcome import OK, TABLE, UNAVAILABLE, Outcome, classify
+from mizzen.words.outcome import MISFIT, OK, TABLE, UNAVAILABLE, Outcome, classify
 
 GET: dict[str, Any] = {}
 
@@ -956,6 +956,40 @@ def test_a_connection_that_closes_under_a_post_is_an_error_and_the_post_is_not_s
             assert (error.idle, error.sent) == (True, True)
             assert seen == [b"POST", b"POST"]
             assert (site.peer.breaker.count, site.peer.balancer.endpoints[0].failures) == (0, 0)
+
+    run(main())
+
+
+def test_an_answer_over_the_limit_is_no_failure_of_the_peer() -> None:
+    """It is not asked for again, the error says what to set, and a stream of the same answer is read to its end."""
+
+    async def main() -> None:
+        large = Response(200, b"x" * 2000, content_type="text/plain")
+        async with stage([large], [large], config=ClientConfig(max_answer=1000)) as site:
+            for count in range(1, 7):
+                error = await failing(site.client.get("/"))
+                assert isinstance(error, PeerError)
+                assert error.outcome is MISFIT
+                assert "over the 1000 bytes that are read whole; set clients.user.max_answer, or read it" in error.detail
+                assert site.asked == count
+            assert site.peer.breaker.count == 0
+            async with site.client.stream("GET", "/") as response:
+                assert len(await response.read()) == 2000
+
+    run(main())
+
+
+def test_a_retry_at_the_only_instance_takes_a_new_connection() -> None:
+    """What is one address may be many instances behind it: the connection that led to a failing one is not used for it."""
+
+    async def main() -> None:
+        async with stage([200, 503, 200, 200]) as site:
+            [user] = site.played
+            await site.client.get("/")
+            assert (await site.client.get("/")).status == 200
+            assert (await site.client.get("/")).status == 200
+            peers = [request.peer for request in user.requests]
+            assert peers[0] == peers[1] != peers[2]
 
     run(main())
 

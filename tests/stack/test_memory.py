@@ -691,6 +691,9 @@ async def test_a_new_connection_that_takes_no_byte_is_a_failed_connect() -> None
         def abort(self) -> None:
             self.closing = True
 
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            """Nothing is buffered here."""
+
     async def connect(factory: Callable[[], asyncio.Protocol], *_: Any) -> tuple[asyncio.Transport, asyncio.Protocol]:
         transport, protocol = Broken(), factory()
         protocol.connection_made(transport)

@@ -48,7 +48,7 @@ def test_a_budget_that_was_not_measured_was_not_kept() -> None:
     """Without Go on the machine the table says so where the ratio would be."""
     row = Ratio("CPU: served", "go", (), Budget(1.0))
     assert row.verdict == "at most 1: NOT MEASURED"
-    assert "CPU: served  go       –          at most 1: NOT MEASURED" in ratio_table([row])
+    assert ratio_table([row]).splitlines()[1].split() == ["CPU:", "served", "go", "–", "at", "most", "1:", "NOT", "MEASURED"]
 
 
 def test_the_table_has_a_row_for_each_ratio() -> None:
@@ -68,7 +68,11 @@ def test_the_table_has_a_row_for_each_ratio() -> None:
 
 def test_columns_are_as_wide_as_they_must_be() -> None:
     """Names begin at the left, numbers end at the right."""
-    assert table(("", "us"), [("mizzen", "1.0"), ("go", "10.0")]).splitlines() == ["            us", "  mizzen   1.0", "  go      10.0"]
+    assert table(("", "us"), [("mizzen", "1.0"), ("go", "10.0")]).splitlines() == [
+        "            us",
+        "  mizzen   1.0",
+        "  go      10.0",
+    ]
 
 
 def test_a_share_is_the_value_that_so_many_are_at_most() -> None:

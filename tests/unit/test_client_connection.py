@@ -39,8 +39,6 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
 
 class Owner:
     """The pool, as a connection sees it."""

@@ -431,6 +431,86 @@ def test_a_source_that_never_waits_lets_others_run() -> None:
     run(main())
 
 
+EVENTS = {"content-type": "text/event-stream"}
+
+
+def test_a_stream_of_events_in_which_nothing_happens_lives() -> None:
+    """Silence is filled by comments, and no time without an event ends it."""
+
+    async def main() -> None:
+        async def events(request: Request) -> Response:
+            async def source() -> AsyncIterator[bytes]:
+                yield b"data: 1\n\n"
+                await asyncio.sleep(200)
+                yield b"data: 2\n\n"
+
+            return Response(200, source(), headers=EVENTS)
+
+        rig, caller = Rig(events), Caller()
+        await rig.ask(scope_of(), caller)
+        assert caller.body == b"data: 1\n\n" + b":\n\n" * 13 + b"data: 2\n\n"
+        assert caller.complete
+        await settle()
+        assert (len(asyncio.all_tasks()), rig.reported) == (1, [])
+
+    run(main())
+
+
+def test_a_stream_of_events_ends_with_the_drain() -> None:
+    """A drain ends it as if its source had, and one that begins meanwhile ends at once; nothing is cut off."""
+
+    async def main() -> None:
+        closed: list[str] = []
+
+        async def events(request: Request) -> Response:
+            async def source() -> AsyncIterator[bytes]:
+                try:
+                    yield b"data: 1\n\n"
+                    await asyncio.sleep(3600)
+                finally:
+                    closed.append("closed")
+
+            return Response(200, source(), headers=EVENTS)
+
+        rig, caller = Rig(events), Caller()
+        task = asyncio.create_task(rig.ask(scope_of(), caller))
+        await settle()
+        assert await rig.server.drain(5) == 0
+        await task
+        assert (caller.body, caller.complete, closed, rig.settled) == (b"data: 1\n\n", True, ["closed"], [(200, 9)])
+        late = Caller()
+        await rig.ask(scope_of(), late)
+        assert late.complete
+
+    run(main())
+
+
+def test_a_caller_that_leaves_a_stream_of_events() -> None:
+    """The source of events is ended, by a look or by a comment that cannot be sent; a drain meanwhile changes nothing."""
+
+    async def main() -> None:
+        async def events(request: Request) -> Response:
+            async def source() -> AsyncIterator[bytes]:
+                yield b"data: 1\n\n"
+                await asyncio.sleep(3600)
+
+            return Response(200, source(), headers=EVENTS)
+
+        rig, caller = Rig(events), Caller()
+        asyncio.get_running_loop().call_later(1, caller.leave)
+        await rig.ask(scope_of(), caller)
+        assert (caller.complete, rig.settled) == (False, [(200, 9)])
+        rig, caller = Rig(events), Caller()
+        task = asyncio.create_task(rig.ask(scope_of(), caller))
+        await asyncio.sleep(1)
+        caller.leave()
+        await rig.server.drain(5)
+        await task
+        assert rig.server.in_flight == 0
+
+    run(main())
+
+
 # -- callers that leave
 
 

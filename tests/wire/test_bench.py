@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -75,34 +78,27 @@ def test_a_stall_is_seen_by_all_that_were_due_in_it(generator: Path | None, stal
     assert seen.p50_ms >= 50  # counted from when they were sent, all but one take microseconds
 
 
-def test_both_loops_count_what_the_service_answers(user: servers.Server, generator: Path | None) -> None:
-    """Closed and open, on several connections, with a body and with a large answer."""
-    for scenario in SERVER[:4]:
-        seen = saturate(
-            user.address, scenario.path, seconds=0.2, connections=4, core=None, method=scenario.method, body=scenario.body
-        )
-        assert seen.requests > 0
-        assert seen.failed == 0
+def test_the_open_loop_counts_what_the_service_answers(user: servers.Server, generator: Path | None) -> None:
+    """Small and large answers on several connections, and a 404 as failed."""
     for path in ("/users/1", "/picture"):
         latency = arrive(generator, user.address, path, rate=50, seconds=0.2, connections=4, core=None)
         assert (latency.answered, latency.failed) == (10, 0)
         assert 0 < latency.p50_ms <= latency.p99_ms <= latency.p999_ms <= latency.max_ms
-
-
-def test_answers_that_fail_are_counted_as_failed(user: servers.Server, generator: Path | None) -> None:
-    """A 404 is no served request, in either loop."""
-    seen = saturate(user.address, "/users/nobody", seconds=0.2, connections=2, core=None)
-    assert seen.failed == seen.requests > 0
     latency = arrive(generator, user.address, "/users/nobody", rate=50, seconds=0.2, connections=2, core=None)
     assert latency.failed == latency.answered == 10
 
 
-def test_load_without_wrk_counts_the_same(user: servers.Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without wrk has the loop in asyncio."""
-    monkeypatch.setenv("PATH", "")
+@pytest.mark.parametrize("path", [os.environ["PATH"], ""], ids=["as installed", "without wrk"])
+def test_the_closed_loop_counts_what_the_service_answers(
+    user: servers.Server, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request with a body, and a 404 as failed; a machine without wrk has the loop in asyncio."""
+    monkeypatch.setenv("PATH", path)
     seen = saturate(user.address, "/users", seconds=0.2, connections=4, core=None, method="POST", body=NEW_USER)
     assert seen.requests > 0
     assert seen.failed == 0
+    seen = saturate(user.address, "/users/nobody", seconds=0.2, connections=2, core=None)
+    assert seen.failed == seen.requests > 0
 
 
 def test_the_go_reference_answers_as_mizzen_does(user: servers.Server) -> None:
@@ -122,13 +118,15 @@ def test_the_go_reference_answers_as_mizzen_does(user: servers.Server) -> None:
 
 
 def test_contestants_that_differ_are_not_compared(user: servers.Server) -> None:
-    """What answers otherwise does other work."""
+    """What answers otherwise does other work, and what refuses does none."""
     scenario = SERVER[0]._replace(contestants=("mizzen", "other"))
     other = servers.mizzen("order", core=None, user_url=user.url, name="test-order")
     try:
         other.wait("/orders/1")
-        with pytest.raises(RuntimeError, match="do not answer GET /orders/1 alike"):
+        with pytest.raises(RuntimeError, match="other answers 404 to GET /users/1"):
             agree(scenario, {"mizzen": user, "other": other})
+        with pytest.raises(RuntimeError, match="do not answer GET /health alike"):
+            agree(scenario._replace(path="/health"), {"mizzen": user, "other": other})
     finally:
         other.stop()
 
@@ -140,3 +138,31 @@ def test_idle_connections_are_held_and_weighed(user: servers.Server, monkeypatch
     seen = idle.measure(user, "/users/1", 50)
     assert seen.connections == 50
     assert (seen.bytes_each is None) == (not Path("/proc/self/smaps_rollup").exists())
+
+
+def test_a_run_ends_with_the_table(tmp_path: Path) -> None:
+    """One part alone, in one round: what it measured, the ratio and the budget, and every sample in a file."""
+    command = [
+        sys.executable,
+        str(servers.HERE / "run.py"),
+        "--parts",
+        "start",
+        "--rounds",
+        "1",
+        "--out",
+        str(tmp_path / "all.json"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Mizzen as a multiple of" in done.stdout
+    assert "at most 1.3: " in done.stdout
+    kept = json.loads((tmp_path / "all.json").read_text())
+    assert [ratio["what"] for ratio in kept["ratios"]] == ["start to the first 200", "CPU of that start"]
+
+
+def test_a_part_that_does_not_exist_is_named() -> None:
+    """With those that do."""
+    command = [sys.executable, str(servers.HERE / "run.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "BENCH_PARTS": "sever hop"})
+    assert done.returncode == 2
+    assert "BENCH_PARTS has sever; there are server, hop, client, start, memory, idle, slow" in done.stderr

@@ -71,8 +71,10 @@ class Outward:
 class Exchange:
     """One request and its answer; for the backend it is what a connection is for our own server."""
 
-    __slots__ = ("_backend", "_body", "_old", "_over", "_owner", "_receive", "_request", "_scope", "_send", "_sent", "_stream", "_timer",
-                 "_watcher", "gone", "task")  # fmt: skip
+    __slots__ = (
+        "_backend", "_body", "_old", "_over", "_owner", "_receive", "_request", "_scope", "_send", "_sent", "_stream",
+        "_timer", "_watcher", "gone", "task",
+    )  # fmt: skip
 
     def __init__(self, owner: Outward, scope: Scope, receive: Receive, send: Send, task: asyncio.Task[Any]) -> None:
         self.task = task

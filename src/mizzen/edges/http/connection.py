@@ -82,9 +82,6 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # With no high-water mark to reach, uvloop hands data to the kernel at once, as asyncio does, instead of at the end
-        # of the turn: whoever looked whether the peer is still there knows it, and a failure says that nothing was sent.
-        self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
@@ -191,7 +188,6 @@ class ClientConnection(asyncio.Protocol):
         assert not isinstance(body, bytes)
         transport = self._transport
         try:
-            transport.set_write_buffer_limits()  # small pieces may be gathered
             async for piece in body:
                 if self.closed:
                     return
@@ -202,7 +198,6 @@ class ClientConnection(asyncio.Protocol):
                     await self._room
             if not self.closed:
                 transport.write(LAST_CHUNK)
-                transport.set_write_buffer_limits(high=0)
         except (Exception, asyncio.CancelledError) as error:
             if not self.closed:  # the source failed, not the peer: whoever gave it learns its own error
                 self._give_up(error)

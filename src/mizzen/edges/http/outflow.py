@@ -13,7 +13,6 @@ from mizzen.words.sse import PING
 
 from .writing import LARGE, LAST_CHUNK, Head, chunk, is_events
 
-
 FAIR = 256 * 1024
 """Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from mizzen.words.errors import BadRequest
 from mizzen.words.message import Request, Response
+from mizzen.words.sse import PING_EVERY
 from mizzen.words.upgrade import Successor, Upgrade
 
 from .body import BodyStream

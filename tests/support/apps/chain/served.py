@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 import mizzen
-from mizzen import Conflict, Header, NotFound, Request, Response, Router, Service, current
+from mizzen import Conflict, Header, NotFound, Request, Response, Router, ServerSentEvent, Service, current
 
 FOREVER = 3600.0
 LARGE = 64 << 20
@@ -85,6 +85,11 @@ async def stream(count: int) -> AsyncIterator[bytes]:
 async def rows(count: int) -> AsyncIterator[Item]:
     for number in range(1, count + 1):
         yield Item("row", number)
+
+
+async def events(count: int) -> AsyncIterator[ServerSentEvent]:
+    for number in range(count):
+        yield ServerSentEvent(data={"number": number}, event="counted", id=str(number))
 
 
 async def sized() -> Response:
@@ -215,6 +220,7 @@ def register_handlers(router: Router) -> None:
     router.get("/large/{size}", get_large)
     router.get("/stream/{count}", stream)
     router.get("/rows/{count}", rows)
+    router.get("/events/{count}", events)
     router.get("/sized", sized)
     router.get("/broken", broken)
     router.get("/endless", endless)
