@@ -105,7 +105,7 @@ def test_the_options_of_full_commands(
     assert main([*name.split(), "--help"]) == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert set(re.findall(r"(?<![\w-])--[a-z-]+", text.partition("Options")[2])) == options
-    assert next(command.about for command in COMMANDS if command.name == name.split()[0]) in text
+    assert next(command.about for command in COMMANDS if command.name == name.split(maxsplit=1)[0]) in text
 
 
 WRONG = {

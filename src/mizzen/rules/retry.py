@@ -216,10 +216,7 @@ class _Course:
         call = self.call
         call.outcome = None
         call.last = (
-            not call.idempotent
-            or self.paid >= self.rule.retries
-            or self.body is not None
-            or _is_last(call, now, balance)
+            not call.idempotent or self.paid >= self.rule.retries or self.body is not None or _is_last(call, now, balance)
         )
 
     def again(self, outcome: Outcome | None, response: Response | None, now: float) -> float | None:
