@@ -3,7 +3,7 @@
 # Written for GNU make 3.81, which is what macOS has.
 
 VENV ?= .venv
-VENV_BENCH ?= .venv-bench
+VENV_BENCH ?= $(VENV)-bench
 TESTS ?=
 # Two workers: enough to overlap waiting, few enough for timing tests on a small machine.
 WORKERS ?= 2

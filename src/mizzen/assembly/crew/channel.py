@@ -52,7 +52,7 @@ class Channel(asyncio.Protocol):
         if transport.get_write_buffer_size() > HELD:
             transport.abort()
             return
-        data = _encode(message)
+        data = _encoded(message)
         transport.write(len(data).to_bytes(4) + data)
 
     async def close(self, seconds: float) -> None:
@@ -87,3 +87,19 @@ class Channel(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<Channel {'ended' if self.ended.done() else 'open'}>"
+
+
+def _encoded(message: Message) -> bytes:
+    try:
+        return _encode(message)
+    except UnicodeEncodeError:  # in a text of the user's, such as an error about a file whose name is no UTF-8
+        return _encode(_clean(msgspec.to_builtins(message, builtin_types=(bytes,))))
+
+
+def _clean(value: Any) -> Any:
+    """The same with each lone surrogate shown by its number."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(each) for key, each in value.items()}
+    return [_clean(each) for each in value] if isinstance(value, list) else value

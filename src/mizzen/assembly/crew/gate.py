@@ -48,14 +48,11 @@ class Gate:
 class CrewNetwork(SocketNetwork):
     """The real network, except that nothing is bound: the supervisor has done that."""
 
-    def __init__(
-        self, *, port: int, sockets: Sequence[int], admin_port: int | None, admin: int | None, socket_mode: int = SOCKET_MODE
-    ) -> None:
+    def __init__(self, *, port: int, sockets: Sequence[int], admin: int | None, socket_mode: int = SOCKET_MODE) -> None:
         super().__init__(socket_mode=socket_mode)
         self._port = port
-        self._sockets = [socket.socket(fileno=each) for each in sockets]
-        self._admin_port = admin_port
-        self._admin = None if admin is None else socket.socket(fileno=admin)
+        self._sockets = [taken(each) for each in sockets]
+        self._admin = None if admin is None else taken(admin)
         self.service_gate: Gate | None = None
         self.admin_gate: Gate | None = None
 
@@ -68,8 +65,15 @@ class CrewNetwork(SocketNetwork):
         return self.admin_gate
 
     async def accept(self, sockets: Sequence[int]) -> None:
-        """Accept the service's connections on these sockets, and the platform's where there are any."""
+        """Accept the service's connections on these sockets; the platform's from the first time on, until all is closed."""
         if self.service_gate is not None:
             await self.service_gate.accept(sockets)
-        if self.admin_gate is not None:
-            await self.admin_gate.accept([0] if sockets else [])
+        if self.admin_gate is not None and sockets:
+            await self.admin_gate.accept([0])
+
+
+def taken(descriptor: int) -> socket.socket:
+    """The socket of a descriptor that we were started with, which what we start shall not have: it would hold the port."""
+    own = socket.socket(fileno=descriptor)
+    own.set_inheritable(False)
+    return own

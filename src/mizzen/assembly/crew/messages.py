@@ -67,7 +67,7 @@ class Page(Message, frozen=True):
 
 
 class Stop(Message, frozen=True):
-    """Linger, drain and end. Told again, or with ``force``: at once."""
+    """Linger, drain and end; with ``force``, at once."""
 
     force: bool = False
 

@@ -9,6 +9,7 @@ from mizzen.edges.telemetry import Metrics, compose, figures_of
 
 from .messages import Numbers, Send
 from .process import WorkerProcess
+from .rounds import Rounds
 from .sum import Sum
 
 PATIENCE = 0.5
@@ -18,7 +19,7 @@ SUPERVISOR = -1
 
 
 class Pages:
-    """Asks every worker for its numbers and adds them up; those who ask meanwhile are served together by the next round."""
+    """Asks every worker for its numbers and adds them up, in rounds."""
 
     def __init__(self, workers: Sequence[WorkerProcess], *, own: Metrics, crew: Metrics) -> None:
         """``own`` are the supervisor's metrics, of which the counters are added; ``crew`` are those of the crew itself."""
@@ -29,14 +30,11 @@ class Pages:
         self._round = 0
         self._awaited: set[int] = set()
         self._complete = asyncio.Event()
-        self._running: asyncio.Task[bytes] | None = None
-        self._next: asyncio.Task[bytes] | None = None
+        self._rounds = Rounds(self._go_round)
 
     async def page(self) -> bytes:
         """The page, with everything that any worker had counted when it was asked for."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_task(self._go_round(self._running), name="metrics")
-        return await asyncio.shield(self._next)
+        return await self._rounds.ask()
 
     def arrived(self, worker: WorkerProcess, numbers: Numbers) -> None:
         """A worker has sent its numbers."""
@@ -51,18 +49,11 @@ class Pages:
 
     async def close(self) -> None:
         """Answer nobody any more."""
-        tasks = [task for task in (self._running, self._next) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._rounds.close()
 
-    async def _go_round(self, before: asyncio.Task[bytes] | None) -> bytes:
-        if before is not None:
-            await asyncio.wait({before})
-        self._running, self._next = asyncio.current_task(), None
+    async def _go_round(self) -> bytes:
         self._round += 1
-        asked = [worker for worker in self._workers if not isinstance(worker.standing, str)]
+        asked = [worker for worker in self._workers if worker.hears]
         self._awaited = {worker.number for worker in asked}
         self._complete.clear()
         for worker in asked:

@@ -21,6 +21,7 @@ from mizzen.words.errors import Unavailable
 from .channel import Channel
 from .gate import CrewNetwork
 from .messages import Accept, Ask, Duty, Numbers, Others, Page, Report, Send, Stop, ToWorker
+from .rounds import Rounds
 
 REPORT_EVERY = 1.0
 """Seconds between reports, which are small: how soon a worker that hangs is missed."""
@@ -45,7 +46,8 @@ class Post:
         self._others = Others(State.STARTING.value, "unavailable", "", {})
         self._accepting: Sequence[int] = ()
         self._accept_task: asyncio.Task[None] | None = None
-        self._pages: dict[int, asyncio.Future[bytes]] = {}
+        self._rounds = Rounds(self._ask)
+        self._page: asyncio.Future[bytes] | None = None
         self._asked = 0
         self._stops: list[bool] = []
         self._reporting = False
@@ -63,6 +65,7 @@ class Post:
         if self._pushing is not None:
             self._pushing.cancel()
             await asyncio.wait({self._pushing})
+        await self._rounds.close()
         if self._metrics is not None:
             self.channel.send(Numbers(figures_of(self._metrics.families())))
         await self.channel.close(seconds)
@@ -90,18 +93,18 @@ class Post:
 
     async def metrics(self) -> bytes:
         """The whole crew's page; ``Unavailable`` when the supervisor does not answer."""
+        return await self._rounds.ask()
+
+    async def _ask(self) -> bytes:
+        # In rounds: a page for each of many who ask at once would be more than the channel holds for us.
         self._asked += 1
-        id = self._asked
-        page: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._pages[id] = page
-        self.channel.send(Ask(id))
+        self._page = asyncio.get_running_loop().create_future()
+        self.channel.send(Ask(self._asked))
         try:
             async with asyncio.timeout(PAGE_PATIENCE):
-                return await page
+                return await self._page
         except TimeoutError:
             raise Unavailable("the supervisor of this crew does not answer") from None
-        finally:
-            self._pages.pop(id, None)
 
     # -- from the supervisor
 
@@ -118,8 +121,8 @@ class Post:
             case Send():
                 self._send_numbers(message.round)
             case Page(id=id, page=page):
-                if (asker := self._pages.get(id)) is not None and not asker.done():
-                    asker.set_result(page)
+                if id == self._asked and self._page is not None and not self._page.done():
+                    self._page.set_result(page)
             case Stop(force=force):
                 self._stop(True, force=force)
 
@@ -182,6 +185,7 @@ def end_with(lifeline: int, *, grace: float = ORPHAN_GRACE) -> None:
     Only the supervisor holds the other end, so the kernel closes it however that ends. A thread reads it, so that a
     worker whose event loop hangs is ended as well.
     """
+    os.set_inheritable(lifeline, False)
     threading.Thread(target=_wait, args=(lifeline, grace), name="lifeline", daemon=True).start()
 
 

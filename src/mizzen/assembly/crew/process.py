@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from mizzen.assembly.probes import State
-from mizzen.words.clock import Clock
 
 from .channel import Channel
 from .messages import Failed, Message, Report, ToSupervisor
 from .standing import DEAD, SILENT
 
-SILENCE = 5.0
-"""Seconds without a word from a worker, which reports every second, until it counts as one that hangs."""
+SILENCE = 5
+"""Looks of the supervisor, one a second, without a word from a worker, which reports every second, until it counts as one
+that hangs. Looks and not seconds: a supervisor that did not get to run heard nobody."""
 LAST_WORDS = 0.5
 """Seconds for output and messages that are still on their way when a process has ended."""
 LONGEST_LINE = 16 << 20
@@ -45,7 +45,6 @@ class WorkerProcess:
         *,
         folder: Path,
         environ: Mapping[str, str],
-        clock: Clock,
         on_message: Callable[[WorkerProcess, Any], None],
         on_lines: Callable[[bytes], None],
     ) -> None:
@@ -63,10 +62,9 @@ class WorkerProcess:
         self._command = command
         self._folder = folder
         self._environ = environ
-        self._clock = clock
         self._on_message = on_message
         self._on_lines = on_lines
-        self._heard = 0.0
+        self._unheard = 0
         self._channel: Channel | None = None
 
     @property
@@ -74,9 +72,14 @@ class WorkerProcess:
         """Its last report, or what is to be said instead."""
         if not self.alive:
             return DEAD
-        if self._clock() - self._heard > SILENCE:
-            return SILENT
-        return self.report or Report(State.STARTING.value)
+        if self.report is None:  # it says nothing while it imports, however long that takes
+            return Report(State.STARTING.value)
+        return SILENT if self._unheard >= SILENCE else self.report
+
+    @property
+    def hears(self) -> bool:
+        """Whether it has something to tell, and does not hang."""
+        return self.report is not None and not isinstance(self.standing, str)
 
     @property
     def serving(self) -> bool:
@@ -118,7 +121,7 @@ class WorkerProcess:
             theirs.close()
             os.close(lifeline)
             os.close(printed)
-        self.pid, self.alive, self._heard = process.pid, True, self._clock()
+        self.pid, self.alive, self._unheard = process.pid, True, 0
         self.report, self.failed, self.served, self.accepts = None, None, False, []
         ended: asyncio.Future[int] = loop.create_future()
         # A thread, since asyncio's own watching of children differs between Python versions and loops.
@@ -145,10 +148,9 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.send(message)
 
-    def kill(self) -> None:
-        """End it at once."""
-        if self.alive:
-            self._kill_group()
+    def look(self) -> None:
+        """Notice when it says nothing; called once a second."""
+        self._unheard += 1
 
     def _kill_group(self) -> None:
         # macOS says PermissionError of a group whose members have all ended
@@ -165,7 +167,7 @@ class WorkerProcess:
         )
 
     def _told(self, message: Any) -> None:
-        self._heard = self._clock()
+        self._unheard = 0
         if isinstance(message, Report):
             self.report = message
             self.served = self.served or message.state == State.SERVING.value

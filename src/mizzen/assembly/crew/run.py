@@ -54,9 +54,9 @@ async def run_crew(
     """
     config = system.service(name)
     host, port = host or config.host, config.port if port is None else port
-    sockets = Sockets(host, port, admin_port=config.admin.port, workers=workers, mode=config.socket_mode)
     network = SocketNetwork(socket_mode=config.socket_mode)
     drivers, instance = at_home(system, name, environ=environ, version=version, host=host, port=port, network=network)
+    sockets = Sockets(host, port, admin_port=config.admin.port, workers=workers, mode=config.socket_mode)
     instance = at_port(instance, sockets.port)
     console = config.log.format == "console"
     logs = outlets.install(
@@ -118,7 +118,6 @@ async def run_crew(
                 command,
                 folder=folder,
                 environ=environ,
-                clock=monotonic,
                 on_message=supervisor.heard,
                 on_lines=logs.outlet.write,
             )

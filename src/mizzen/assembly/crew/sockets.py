@@ -47,8 +47,7 @@ class Sockets:
                 self._bind(host, port, workers if spread else 1)
             if admin_port is not None:
                 self.admin = bind(host, admin_port)
-            for each in self.all():
-                each.listen(BACKLOG)
+                self.admin.listen(BACKLOG)
         except BaseException:
             self.close()
             raise
@@ -77,10 +76,11 @@ class Sockets:
         first = bind(host, port)
         self.service.append(first)
         self.port = port = first.getsockname()[1]
-        if count == 1:
-            return
+        if count > 1:
+            with suppress(OSError):  # not to be had: then the others cannot be bound either
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        first.listen(BACKLOG)  # before anything else is bound: a port on which nobody listens can be bound twice
         try:
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             for _ in range(count - 1):
                 another = socket.socket(first.family, socket.SOCK_STREAM)
                 self.service.append(another)
@@ -88,6 +88,7 @@ class Sockets:
                 another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 another.bind((host, port))
                 another.setblocking(False)
+                another.listen(BACKLOG)
         except OSError:  # a kernel or a sandbox that has not got it: one socket for all serves as well
             for each in self.service[1:]:
                 each.close()

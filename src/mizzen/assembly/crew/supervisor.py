@@ -25,7 +25,7 @@ from .sockets import Sockets
 from .standing import SILENT, Standing, enough, shares, standing
 
 LOOK_EVERY = 1.0
-"""Seconds between looks for workers that hang; everything else is told at once."""
+"""Seconds between looks for workers that hang, see ``SILENCE``; everything else is told at once."""
 STOP_MARGIN = 10.0
 """Seconds beyond linger and drain that a worker has for closing what it opened, before it is killed."""
 FORCE_LIMIT = 5.0
@@ -170,7 +170,7 @@ class Supervisor:
             if self._stop.is_set():
                 self._codes.append(code)
                 return
-            if not worker.served and not any(other.serving for other in self._workers):
+            if not worker.served and not any(other.alive and other.served for other in self._workers):
                 self._give_up(worker, code)
                 return
             await self._pause(worker, code, alive, backoff.after(alive))
@@ -202,7 +202,7 @@ class Supervisor:
                 await self._stop.wait()
 
     def _give_up(self, worker: WorkerProcess, code: int) -> None:
-        """Nobody serves, and a worker ended before it did: another try would end like that as well."""
+        """Nobody has come to serve, and a worker ended before it did: another try would end like that as well."""
         if self._gave_up.done():
             return
         failed = worker.failed
@@ -221,6 +221,8 @@ class Supervisor:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
+            for worker in self._workers:
+                worker.look()
             self._look()
 
     def _look(self) -> None:
@@ -257,7 +259,9 @@ class Supervisor:
         silent = {int(number) for number, text in found.workers.items() if text == SILENT}
         for number in sorted(silent - self._silent):
             log.warning(
-                "worker %d has said nothing for %s: it hangs; others accept in its place", number, format_duration(SILENCE)
+                "worker %d has said nothing for %s: it hangs; others accept in its place",
+                number,
+                format_duration(SILENCE * LOOK_EVERY),
             )
         self._silent = silent
 

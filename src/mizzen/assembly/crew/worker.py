@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import Callable, Mapping
 
 from mizzen.assembly.drivers import Drivers, discover
@@ -16,7 +15,7 @@ from mizzen.rules.config import System
 from mizzen.words.clock import monotonic
 from mizzen.words.errors import StartError
 
-from .gate import CrewNetwork
+from .gate import CrewNetwork, taken
 from .messages import Duty, Failed
 from .post import Post, end_with
 
@@ -32,7 +31,7 @@ async def run_worker(system: System, name: str, *, environ: Mapping[str, str], c
     ``built`` is told when everything is loaded and nothing is open yet.
     """
     post = Post()
-    await post.channel.open(socket.socket(fileno=channel))
+    await post.channel.open(taken(channel))
     try:
         duty = await post.duty
         end_with(duty.lifeline)
@@ -51,7 +50,6 @@ async def _run(post: Post, duty: Duty, system: System, name: str, environ: Mappi
     network = CrewNetwork(
         port=duty.port,
         sockets=duty.sockets,
-        admin_port=config.admin.port,
         admin=duty.admin,
         socket_mode=config.socket_mode,
     )
