@@ -43,7 +43,7 @@ check: dev-venv ## format, lint, types, architecture
 	$(BIN)/mypy --strict src
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
-fuzz: dev-venv ## a million mutilated requests and answers, judged by RFC 9112 and h11 (about 8 minutes)
+fuzz: dev-venv ## a million mutilated requests and answers, judged by RFC 9112 and h11 (about 10 minutes)
 	$(BIN)/python tests/fuzz/run.py --inputs $(FUZZ_INPUTS) --seconds $(FUZZ_SECONDS)
 
 docs: dev-venv ## run every code block of README.md and docs/

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from hypothesis import strategies as st
 
 from mizzen.assembly.crew.backoff import FIRST, HEALTHY, MOST, Backoff
 from mizzen.assembly.crew.channel import Channel
-from mizzen.assembly.crew.messages import Accept, Others, Report, Stop, ToWorker
-from mizzen.assembly.crew.process import _Lines, described
+from mizzen.assembly.crew.messages import Accept, Ask, Failed, Others, Page, Report, Stop, ToSupervisor, ToWorker
+from mizzen.assembly.crew.post import Post
+from mizzen.assembly.crew.process import SILENCE, WorkerProcess, _Lines, described
+from mizzen.assembly.crew.rounds import Rounds
 from mizzen.assembly.crew.standing import DEAD, SILENT, enough, shares, standing
 from mizzen.tools.cli.crew import own_command
 
@@ -95,9 +99,11 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent = b""
+        self.written = asyncio.Event()
 
     def write(self, data: Any) -> None:
         self.sent += data
+        self.written.set()
 
     def is_closing(self) -> bool:
         return False
@@ -128,6 +134,107 @@ def test_messages_arrive_whole(cuts: list[int]) -> None:
         return arrived
 
     assert asyncio.run(main()) == MESSAGES
+
+
+def received(wire: Wire, kinds: Any) -> list[Any]:
+    """What the channel at the other end makes of what was sent."""
+    arrived: list[Any] = []
+    Channel(kinds, arrived.append, lambda: None).data_received(wire.sent)
+    return arrived
+
+
+def test_a_text_that_is_no_utf8_arrives_with_its_numbers_shown() -> None:
+    """An error about a file with an odd name is told like any other, and takes nothing else with it."""
+
+    async def main() -> list[Any]:
+        wire = Wire()
+        channel = Channel(ToWorker, lambda message: None, lambda: None)
+        channel.connection_made(wire)
+        channel.send(Failed("no file \udcff", ["é \udc80"], ""))
+        channel.send(Page(1, b"\xff"))
+        return [*received(wire, ToSupervisor | Page)]
+
+    assert asyncio.run(main()) == [Failed("no file \\udcff", ["é \\udc80"], ""), Page(1, b"\xff")]
+
+
+def test_all_who_ask_at_once_get_one_round() -> None:
+    """Whoever asks while one is under way is served by the next, so that no answer is older than its question."""
+
+    async def main() -> list[list[bytes]]:
+        begun: list[asyncio.Future[bytes]] = []
+
+        async def work() -> bytes:
+            begun.append(asyncio.get_running_loop().create_future())
+            return await begun[-1]
+
+        async def settled() -> None:
+            for _ in range(9):
+                await asyncio.sleep(0)
+
+        rounds = Rounds(work)
+        first = [asyncio.ensure_future(rounds.ask()) for _ in range(9)]
+        await settled()
+        second = [asyncio.ensure_future(rounds.ask()) for _ in range(9)]
+        await settled()
+        assert len(begun) == 1
+        begun[0].set_result(b"first")
+        await settled()
+        assert len(begun) == 2
+        begun[1].set_result(b"second")
+        return [await asyncio.gather(*first), await asyncio.gather(*second)]
+
+    assert asyncio.run(main()) == [[b"first"] * 9, [b"second"] * 9]
+
+
+def test_many_scrapes_at_once_are_one_question_to_the_supervisor() -> None:
+    """A page for each of them would be more than a channel holds, and would end the worker."""
+
+    async def main() -> None:
+        wire = Wire()
+        post = Post()
+        post.channel.connection_made(wire)
+        asked = [asyncio.ensure_future(post.metrics()) for _ in range(500)]
+        await asyncio.wait_for(wire.written.wait(), 5)
+        assert received(wire, ToSupervisor) == [Ask(1)]
+        reply = Wire()
+        supervisor = Channel(ToSupervisor, lambda message: None, lambda: None)
+        supervisor.connection_made(reply)
+        supervisor.send(Page(1, b"page"))
+        post.channel.data_received(reply.sent)
+        assert set(await asyncio.gather(*asked)) == {b"page"}
+        assert received(wire, ToSupervisor) == [Ask(1)]
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def worker() -> WorkerProcess:
+    """One that has a process, as far as it is known."""
+    nobody: Callable[..., None] = lambda *said: None  # noqa: E731
+    worker = WorkerProcess(0, [], folder=Path(), environ={}, on_message=nobody, on_lines=nobody)
+    worker.alive = True
+    return worker
+
+
+def test_a_worker_that_has_not_spoken_yet_is_starting(worker: WorkerProcess) -> None:
+    """However long it imports: it cannot say anything meanwhile, and is not asked for numbers."""
+    for _ in range(SILENCE * 100):
+        worker.look()
+    assert worker.standing == Report("starting")
+    assert not worker.hears
+
+
+def test_a_worker_hangs_when_it_was_not_heard_for_so_many_looks(worker: WorkerProcess) -> None:
+    """Each of them is one of a supervisor that did run; a word brings the worker back."""
+    worker._told(WELL)
+    for _ in range(SILENCE - 1):
+        worker.look()
+    assert worker.serving
+    worker.look()
+    assert worker.standing == SILENT
+    assert (worker.serving, worker.accepting, worker.hears) == (False, False, False)
+    worker._told(WELL)
+    assert worker.serving
 
 
 def test_nothing_is_sent_to_nobody() -> None:

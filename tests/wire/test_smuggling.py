@@ -268,7 +268,9 @@ REFUSED: dict[str, bytes] = {
     **{f"fields: {name}": b"POST / HTTP/1.1\r\n" + value + b"\r\n" for name, value in FIELDS.items()},
     **{f"target: {name}": value for name, value in TARGETS.items()},
     "a coding in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a coding and keep-alive in HTTP/1.0": b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a coding and keep-alive in HTTP/1.0": b"POST / HTTP/1.0\r\nConnection: keep-alive\r\n"
+    + CHUNKED.removeprefix(POST)
+    + b"0\r\n\r\n",
     "a body over the limit": POST + b"Content-Length: 2000000\r\n\r\n",
     "an upgrade with both framings": POST
     + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -62,13 +62,18 @@ def full(crew: Process, size: int = 4) -> Process:
 
 
 def health(crew: Process) -> Any:
-    """What the crew says of itself; while nobody serves, of no worker."""
-    return {"workers": {}} | ask(f"{crew.url}/health").json()
+    """What the crew says of itself; while nobody serves, of no worker. ``OSError`` when the worker that is asked hangs."""
+    return {"workers": {}} | ask(f"{crew.url}/health", timeout=3).json()
 
 
 def page(crew: Process) -> dict[str, float]:
+    """Every sample of the crew's metrics page."""
+    return page_at(crew.url)
+
+
+def page_at(url: str) -> dict[str, float]:
     """Every sample of the metrics page, each of which stands there once."""
-    answer = ask(f"{crew.url}/metrics")
+    answer = ask(f"{url}/metrics")
     assert answer.status == 200, answer.body
     samples = [line.rpartition(" ") for line in answer.body.decode().splitlines() if not line.startswith("#")]
     assert len({name for name, _, _ in samples}) == len(samples)
@@ -81,9 +86,9 @@ def counters(samples: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in samples.items() if name.partition("{")[0].endswith(ends)}
 
 
-def active(crew: Process) -> float:
-    """Requests that are being answered by any worker, the one that asks for the metrics included."""
-    return sum(value for name, value in page(crew).items() if name.startswith("http_server_active"))
+def active(url: str) -> float:
+    """Requests that any worker is answering on the service's port, the one that asks for the metrics there included."""
+    return sum(value for name, value in page_at(url).items() if name.startswith("http_server_active"))
 
 
 class Line:
@@ -301,6 +306,12 @@ def slow_on(crew: Process, pid: int) -> bool:
     return bool(ask(f"{crew.url}/slow?seconds=0.05").json() == pid)
 
 
+def test_what_a_worker_starts_does_not_hold_the_port(fleet: Fleet) -> None:
+    """A program that it leaves behind has none of the sockets: only the standard streams are handed on."""
+    crew = full(start(fleet, 2).ready(), 2)
+    assert ask(f"{crew.url}/inherited").json() == [0, 1, 2]
+
+
 def test_a_rolling_restart_loses_no_request(fleet: Fleet) -> None:
     """Two crews behind a caller, one stopped and started after the other, under load: every request is answered."""
     fleet.with_registry()
@@ -331,7 +342,7 @@ def test_a_stop_goes_in_order(fleet: Fleet) -> None:
     assert {line.ask().headers.get("connection") for line in lines} == {None}
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(ask, f"{crew.url}/slow?seconds=1.5")
-        until(lambda: active(crew) >= 2, "the slow request is there")
+        until(lambda: active(crew.url) >= 2, "the slow request is there")
         crew.signal(signal.SIGTERM)
         until(lambda: ask(f"{crew.url}/ready").status == 503, "it lingers")
         assert fleet.instances("crew") == []
@@ -353,10 +364,7 @@ def test_a_second_signal_forces(fleet: Fleet) -> None:
     crew = full(start(fleet, 2, linger="30s", drain="30s").ready(), 2)
     with ThreadPoolExecutor(1) as pool:
         cut = pool.submit(ask, f"{crew.url}/slow?seconds=25")
-        until(
-            lambda: sum(value for name, value in page(crew).items() if name.startswith("http_server_active")) >= 2,
-            "it is there",
-        )
+        until(lambda: active(crew.url) >= 2, "it is there")
         crew.signal(signal.SIGINT)
         until(lambda: ask(f"{crew.url}/ready").status == 503, "it lingers")
         began = time.monotonic()
@@ -413,6 +421,10 @@ def test_what_is_wrong_before_any_worker_is_told_as_ever(fleet: Fleet) -> None:
     assert f"port {crew.port} is in use by pid {crew.popen.pid}" in second.stderr or not SPREADS
     single = fleet.start("crew", port=crew.port)
     assert single.popen.wait(PATIENCE) == 2
+    port = free_port()
+    twice = fleet.start("crew", port=port, settings={KEY + "WORKERS": "2", KEY + "ADMIN__PORT": str(port)})
+    assert twice.popen.wait(PATIENCE) == 2
+    assert f"error: port {port} is in use" in twice.stderr
 
 
 def test_a_worker_that_cannot_come_back_is_tried_again(fleet: Fleet, tmp_path: Path) -> None:
@@ -490,6 +502,24 @@ def test_a_worker_that_hangs_holds_up_nobody_else(fleet: Fleet) -> None:
         answer = blocked.result()
         assert answer.status in (200, 504)
     full(crew)
+
+
+@pytest.mark.skipif(not SPREADS, reason="elsewhere nobody can choose which worker answers")
+def test_a_crew_with_a_worker_that_hangs_does_not_give_up(fleet: Fleet, tmp_path: Path) -> None:
+    """It may come back: the failures of the other one are told and tried again meanwhile."""
+    broken = tmp_path / "broken"
+    crew = full(start(fleet, 2, settings__broken=str(broken)).ready(), 2)
+    hung, killed = children(crew.popen.pid)
+    try:
+        os.kill(hung, signal.SIGSTOP)
+        until(lambda: '"worker 0 has said nothing' in crew.stdout or '"worker 1 has said nothing' in crew.stdout, "it hangs")
+        broken.touch()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: crew.stdout.count('"event":"worker_ended"') >= 3, "it was tried again")
+        broken.unlink()
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    full(crew, 2)
 
 
 def test_lines_are_whole_whoever_writes_them(fleet: Fleet) -> None:
@@ -586,7 +616,14 @@ def test_the_admin_port_and_a_unix_socket(fleet: Fleet, tmp_path: Path) -> None:
     assert ask(f"{crew.url}/health").status == 404
     assert ask(f"{crew.url}/who").status == 200
     assert ask(f"http://127.0.0.1:{admin}/metrics").status == 200
-    assert crew.stop() == 0
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, f"{crew.url}/slow?seconds=2")
+        until(lambda: active(f"http://127.0.0.1:{admin}") >= 1, "the slow request is there")
+        crew.signal(signal.SIGTERM)
+        until(lambda: '"draining"' in crew.stdout, "it drains")
+        assert [ask(f"http://127.0.0.1:{admin}{path}", timeout=1).status for path in ("/live", "/ready")] == [200, 503]
+        assert slow.result().status == 200
+    assert crew.popen.wait(PATIENCE) == 0
 
 
 def test_workers_and_their_door_speak_https(fleet: Fleet, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from mizzen.rules.binding import ByHand
 from mizzen.rules.limit import Limit
 from mizzen.rules.router import Route, Table
-from mizzen.words.alarm import Alarm, Finder
+from mizzen.words.alarm import Alarms
 from mizzen.words.clock import Clock
 from mizzen.words.context import TRACE_ID, Context, enter, receive
 from mizzen.words.errors import Answer, NotFound
@@ -71,7 +71,7 @@ class Edge:
         self.clock = clock
         self._max_body = max_body
         self._observe = observe
-        self._finder = Finder()
+        self._alarms = Alarms(clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stand_in: asyncio.Task[None] | None = None
         self.refusing: str | None = None
@@ -96,29 +96,24 @@ class Edge:
                 return _signed(response, request)
         context: Context = request.context  # type: ignore[assignment]  # found together with the leaf
         enter(context)
-        now = request.started
-        alarm = timer = None
+        alarm = self._alarms.at(context.deadline + GRACE)  # type: ignore[operator]
         try:
-            task = self._finder.task()
-            alarm = Alarm(task)
-            timer = task.get_loop().call_later(context.deadline - now + GRACE, alarm)  # type: ignore[operator]
             response = await request.leaf.handler(request)
             if alarm.rang:  # the handler answers all the same: nothing that follows is cancelled any more
-                task.uncancel()
+                alarm.task.uncancel()
             _strip(response)
             if not isinstance(response.body, bytes):
                 context.deadline = None  # it was until the head: calls for the body have their own timeouts
         except (Exception, asyncio.CancelledError) as error:  # every failure of a handler becomes an answer here
-            if alarm is not None and alarm.explains():
-                response = answer_late(request, error, self.clock() - now)
-            elif isinstance(error, asyncio.CancelledError) and (alarm is None or alarm.task.cancelling()):
+            if alarm.explains():
+                response = answer_late(request, error, self.clock() - request.started)
+            elif isinstance(error, asyncio.CancelledError) and alarm.task.cancelling():
                 raise  # from outside: nobody waits for the answer
             else:
                 response = answer_for(request, error)
             _strip(response)
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._alarms.off(alarm)
         return _signed(response, request)
 
     def _find(self, request: Request) -> Response | None:

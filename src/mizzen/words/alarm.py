@@ -17,29 +17,6 @@ SCAN = 0.000_001
 time at most, however many calls hang and however their ends are spread."""
 
 
-class Finder:
-    """Finds the task that is running; for code on the path of every request.
-
-    Up to Python 3.11 ``get_running_loop`` asks the system each time which process this is: a system call that costs
-    as much as a tenth of a request. A known loop needs no question.
-    """
-
-    __slots__ = ("_loop",)
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def task(self) -> asyncio.Task[Any]:
-        """The task that runs this code; ``RuntimeError`` outside of one."""
-        task = None if self._loop is None else asyncio.current_task(self._loop)
-        if task is None:
-            self._loop = asyncio.get_running_loop()
-            task = asyncio.current_task(self._loop)
-            if task is None:
-                raise RuntimeError("this runs in a task only")
-        return task
-
-
 class Alarm:
     """Cancels ``task`` when called, as by a timer; remembers that it did."""
 

@@ -10,8 +10,9 @@ from .json import write
 
 EVENT_STREAM = b"text/event-stream"
 """The media type of such a stream."""
-PING = b":\n\n"
-"""A comment, which every reader ignores: it keeps whoever watches the connection from taking it for dead."""
+PING = b":\n"
+"""A comment, which every reader ignores: it keeps whoever watches the connection from taking it for dead. An empty line
+after it would end an event that its source has sent half of."""
 PING_EVERY = 15.0
 """Seconds without an event after which a comment is sent (the HTML standard's advice against proxies that close what is
 idle)."""

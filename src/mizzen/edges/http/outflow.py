@@ -11,7 +11,7 @@ from mizzen.words.alarm import Alarm
 from mizzen.words.message import Response
 from mizzen.words.sse import PING
 
-from .writing import LARGE, LAST_CHUNK, Head, chunk, is_events
+from .writing import LARGE, LAST_CHUNK, Head, chunk, is_coded, is_events
 
 FAIR = 256 * 1024
 """Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""
@@ -20,17 +20,20 @@ FAIR = 256 * 1024
 class Outflow:
     """Writes answers; a stream waits whenever the caller does not read.
 
-    ``progress`` is called for whatever of a stream was handed over.
+    ``progress`` is called for whatever of a stream is handed over.
     """
 
-    __slots__ = ("_alarm", "_chunked", "_loop", "_progress", "_room", "blocked", "sent", "streaming", "transport")
+    __slots__ = (
+        "_alarm", "_between", "_chunked", "_coded", "_loop", "_progress", "_room", "blocked", "sent", "streaming", "transport",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, progress: Callable[[], None]) -> None:
         self._loop = loop
         self._progress = progress
         self._room: asyncio.Future[None] | None = None
         self._alarm: Alarm | None = None  # ends a stream of events
-        self._chunked = False
+        self._chunked = self._coded = False
+        self._between = True  # whether a stream stands between two lines: a comment inside of one would be taken for data
         self.transport: asyncio.Transport
         self.blocked = False
         """Whether the caller does not read."""
@@ -65,8 +68,9 @@ class Outflow:
         return self._alarm is not None
 
     def ping(self) -> None:
-        """Show that a stream of events lives although nothing happens."""
-        self.transport.write(chunk(PING) if self._chunked else PING)
+        """Show that a stream of events lives although nothing happens, where that can be said without breaking it."""
+        if self._between and not self._coded:
+            self.transport.write(chunk(PING) if self._chunked else PING)
 
     def finish(self) -> None:
         """End a stream of events as if its source had come to its end: its reader connects again, to somebody else."""
@@ -79,7 +83,8 @@ class Outflow:
         Events go on until their source ends or :meth:`finish` is called, which counts as called when they are ``over``.
         """
         body = cast("AsyncIterator[bytes]", response.body)
-        if is_events(response):
+        if head[2] is None and is_events(response):
+            self._coded = is_coded(response)
             await self._events(head, body, over)
         else:
             await self._pieces(head, body)
@@ -114,7 +119,7 @@ class Outflow:
         transport.write(data)
         if empty:
             return
-        self.streaming = True
+        self.streaming = self._between = True
         self._progress()
         async for piece in body:
             size = len(piece)
@@ -126,8 +131,9 @@ class Outflow:
                 raise ValueError(f"the body is longer than its content-length of {length} bytes")
             if transport.is_closing():
                 return
+            self._between = piece.endswith(b"\n")
+            self._progress()  # before the write, which may find that the caller does not read: then its time counts
             transport.write(chunk(piece) if chunked else piece)
-            self._progress()
             if self.blocked:
                 self._room = self._loop.create_future()
                 await self._room

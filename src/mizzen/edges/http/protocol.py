@@ -180,6 +180,7 @@ class ServerConnection(asyncio.Protocol):
     def _begin(self, request: Request, keep: bool, old: bool, response: Response | None = None) -> None:
         self._server.in_flight += 1
         self._begun = False
+        self._ending = response is not None  # such an answer is closed by the task, which must get to begin
         self._turn = request
         request.link = (self._transport, old)
         self.task = self._loop.create_task(self._answer(request, keep, old, response))
@@ -225,13 +226,12 @@ class ServerConnection(asyncio.Protocol):
         server.settle(request, response, out.sent)
         if head[1]:
             self.close(rude=False)
-        elif server.draining:
-            self._next()
-        else:
+        elif not out.blocked:
             self._patience.expect(self._keep_alive)
 
     async def _answer(self, request: Request, keep: bool, old: bool, response: Response | None) -> None:
         self._begun = True
+        self._ending = False
         self._out.sent = 0
         server = self._server
         source = request.body
@@ -324,8 +324,8 @@ class ServerConnection(asyncio.Protocol):
         elif self._closing or self._out.blocked:
             self._abort()
         elif self._out.eventful:
-            self._out.ping()
             self._progressed()
+            self._out.ping()
         elif self._out.streaming:
             self._server.report(self._turn, TimeoutError(f"a streamed answer made no progress in {limits.progress:g}s"))
             self._abort()

@@ -105,6 +105,11 @@ def is_events(response: Response) -> bool:
     return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in response.headers.raw)
 
 
+def is_coded(response: Response) -> bool:
+    """Whether its body is compressed or otherwise coded, so that nothing can be added to it."""
+    return any(name == b"content-encoding" for name, _ in response.headers.raw)
+
+
 def request_head(request: Request, host: bytes) -> bytes:
     """The head of a request up to its body; ``ValueError`` for a method or target that would break it apart."""
     method = _METHODS.get(request.method)

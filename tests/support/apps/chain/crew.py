@@ -57,6 +57,18 @@ async def block(seconds: float) -> int:
     return os.getpid()
 
 
+async def inherited() -> list[int]:
+    """The descriptors that whatever this process starts would have as well."""
+    return [each for each in range(256) if _inheritable(each)]
+
+
+def _inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False
+
+
 async def die(text: str) -> None:
     """Write past the log, as a library in C would, and die of it."""
     os.write(1, text.encode())
@@ -69,6 +81,7 @@ def register_handlers(router: Router) -> None:
     router.get("/slow", slow)
     router.get("/say", say)
     router.get("/block", block)
+    router.get("/inherited", inherited)
     router.get("/die", die)
 
 
