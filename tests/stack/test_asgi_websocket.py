@@ -374,6 +374,24 @@ def test_a_peer_sends_no_faster_than_the_app_reads() -> None:
     scene(app, play)
 
 
+def test_messages_without_content_are_held_back_as_well() -> None:
+    """However little is in them: what waits for the app has a bound."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await asyncio.sleep(50)
+
+    async def play(http: TestClient) -> None:
+        peer = await open_socket(http)
+        for _ in range(100):
+            peer.raw(b"\x81\x80\0\0\0\0" * 1000)
+            await settle()
+        assert peer.caller.transport.get_write_buffer_size() > 100 * 1000 * 6 / 2
+        peer.caller.transport.abort()
+
+    scene(app, play)
+
+
 def test_an_app_sends_no_faster_than_its_peer_reads() -> None:
     """``send`` waits for a peer that does not read; one that never does again is given up."""
     sent = 0
@@ -499,6 +517,39 @@ def test_an_app_ends_it(end: Any, told: tuple[int, str], caplog: pytest.LogCaptu
     with caplog.at_level(logging.ERROR):
         scene(app, play)
     assert ["broken" in str(record.exc_info) for record in caplog.records] == ([True] if isinstance(end, Exception) else [])
+
+
+def test_a_code_that_cannot_be_said_ends_it_as_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """The app's mistake is logged, and the peer is told at once that something failed."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await send({"type": "websocket.close", "code": 99_999})
+
+    async def play(http: TestClient) -> None:
+        peer = await open_socket(http)
+        assert await peer.said() == [(1011, "")]
+        peer.caller.transport.close()
+
+    scene(app, play)
+    assert "WebSocket /ws/7 failed" in caplog.text
+
+
+def test_an_app_that_ends_while_it_accepts_leaves_no_socket_open() -> None:
+    """The caller is told of the end as soon as it is connected."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        accepting = asyncio.ensure_future(send({"type": "websocket.accept"}))
+        await asyncio.sleep(0)
+        accepting.cancel()
+
+    async def play(http: TestClient) -> None:
+        peer = await open_socket(http)
+        assert await peer.said() == [(1000, "")]
+        peer.caller.transport.close()
+
+    scene(app, play)
 
 
 def test_a_peer_that_never_answers_a_close_is_cut_off() -> None:

@@ -815,7 +815,7 @@ async def test_a_stream_of_events_in_which_nothing_happens_lives() -> None:
         await settle()
         assert b"200 OK" in caller.got
         await asyncio.sleep(101)
-        assert caller.got.count(b"3\r\n:\n\n\r\n") == 6
+        assert caller.got.count(b"2\r\n:\n\r\n") == 6
         assert caller.got.endswith(b"data: tick\n\n\r\n")
         assert not caller.ended.done()
         caller.transport.close()
@@ -875,3 +875,89 @@ async def test_events_that_end_by_themselves_as_the_drain_begins_end_once() -> N
         assert caller.got.count(b"0\r\n\r\n") == 1
         assert [status for _, status, _ in site.sent] == [200]
         assert site.errors == []
+
+
+def pieces_of_events(*pieces: bytes, every: float = 20.0, **fields: str) -> Handler:
+    """A handler that sends these pieces of a stream of events, with time to be asked about after each."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+            await asyncio.sleep(every)
+
+    async def handler(request: Request) -> Response:
+        headers = {name.replace("_", "-"): value for name, value in fields.items()}
+        return Response(200, body(), headers=headers, content_type="text/event-stream")
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "got"),
+    [
+        (pieces_of_events(b"data: a", b"b\n\n", every=20), b"7\r\ndata: a\r\n3\r\nb\n\n\r\n2\r\n:\n\r\n0\r\n\r\n"),
+        (pieces_of_events(b"data: a\n", b"data: b\n\n", every=20), b"8\r\ndata: a\n\r\n2\r\n:\n\r\n9\r\ndata: b\n\n\r\n"),
+        (pieces_of_events(b"data: a\n\n", b"data: b\n\n", content_length="18"), b"\r\n\r\ndata: a\n\ndata: b\n\n"),
+        (pieces_of_events(b"\x1f\n", b"\x8b\n", content_encoding="gzip"), b"2\r\n\x1f\n\r\n2\r\n\x8b\n\r\n0\r\n\r\n"),
+    ],
+    ids=["within a line", "within an event", "with a length", "compressed"],
+)
+def test_a_comment_breaks_no_stream_of_events(handler: Handler, got: bytes) -> None:
+    """It stands between lines, is no part of a length that was promised, and is not put into what is compressed."""
+
+    @virtual
+    async def play() -> None:
+        async with serving(handler) as site:
+            caller = await site.dial()
+            caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+            await asyncio.sleep(45)
+            assert got in caller.got
+            assert site.errors == []
+
+    play()
+
+
+@virtual
+async def test_a_reader_of_events_that_stops_reading_has_as_long_as_any_other() -> None:
+    """It is asked about its progress, and not about when something was last sent."""
+    async with serving(pieces_of_events(b"data: " + b"x" * 300_000 + b"\n\n")) as site:
+        caller = await site.dial()
+        caller.transport.pause_reading()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await asyncio.sleep(59)
+        assert site.server.connections == 1
+        await asyncio.sleep(10)
+        assert site.server.connections == 0
+
+
+@virtual
+async def test_a_caller_that_does_not_read_an_answer_at_once_is_cut_after_a_minute() -> None:
+    """However long an idle connection would be kept: this one is not idle."""
+    answer = Response(200, b"a" * 1_000_000)
+    async with serving(hello, limits=Limits(keep_alive=1000), at_once=lambda request: answer) as site:
+        caller = await site.dial()
+        caller.transport.pause_reading()
+        caller.transport.write(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        await asyncio.sleep(62)
+        assert site.server.connections == 0
+
+
+@virtual
+async def test_an_answer_at_once_whose_connection_ends_before_its_task_began_is_closed() -> None:
+    """What it holds is given back, and it is told once that it did not go out."""
+    closed: list[str] = []
+
+    def at_once(request: Request) -> Response:
+        response = Response(200, b"held")
+        response.on_close(lambda: closed.append(request.path))
+        return response
+
+    async with serving(hello, at_once=at_once) as site:
+        caller = await site.dial()
+        (connection,) = site.server._open
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: user\r\n\r\n")
+        connection.cut()
+        await caller.ended
+        await settle()
+        assert closed == ["/"]
+        assert site.sent == [("/", None, 0)]

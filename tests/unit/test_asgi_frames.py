@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 from wsproto.connection import Connection, ConnectionType
@@ -57,6 +58,27 @@ def test_fragments_are_one_message() -> None:
     stream = peer.text("a", last=False) + peer.text("", last=False) + peer.connection.send(Ping(b"?")) + peer.text("bc")
     assert list(frames.feed(stream)) == [Pinged(b"?"), "abc"]
     assert list(frames.feed(peer.text("next"))) == ["next"]
+
+
+@pytest.mark.parametrize("piece", ["ab", b"ab"])
+def test_a_message_in_tiny_fragments_costs_its_size(piece: str | bytes) -> None:
+    """A caller cannot make a small message large in memory by cutting it up."""
+    frames, count = Frames(most=200_000), 100_000
+    data = piece.encode() if isinstance(piece, str) else piece
+    first, next_one = bytearray(raw(1 if isinstance(piece, str) else 2, data)), bytearray(raw(0, data))
+    first[0] &= 0x7F
+    next_one[0] &= 0x7F
+    tracemalloc.start()
+    try:
+        assert list(frames.feed(bytes(first))) == []
+        for _ in range(100):
+            assert list(frames.feed(bytes(next_one) * (count // 100 - 1))) == []
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    (message,) = frames.feed(raw(0, data))
+    assert isinstance(message, str | bytes)
+    assert len(message) == 2 * (2 + 100 * (count // 100 - 1))
 
 
 @pytest.mark.parametrize("parts", [["x" * 11], ["x" * 6, "y" * 5]])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mizzen.assembly.edge import Edge, Leaf
-from mizzen.rules.binding import as_it_is, waits
+from mizzen.rules.binding import waits
 from mizzen.rules.limit import Limit
 from mizzen.rules.router import Router, Table
 from mizzen.words.clock import monotonic
@@ -47,6 +47,19 @@ def test_what_only_the_server_says_is_taken_from_returned_and_raised_answers(han
 SEEN: ContextVar[str] = ContextVar("seen", default="nothing")
 
 
+def driven_by_hand(handler: Any) -> Any:
+    """The handler as the binding makes it where a function cannot wait."""
+
+    def by_hand(request: Request) -> Response:
+        try:
+            handler(request).send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        raise RuntimeError("it has waited")
+
+    return by_hand
+
+
 class Site:
     """One edge with the given handler at ``/``."""
 
@@ -55,7 +68,7 @@ class Site:
         router.get("/", handler)
         (route,) = router.routes
         driven = not waits(handler) if by_hand is None else by_hand
-        leaf = Leaf(route, handler, False, 10.0, False, "GET /", as_it_is(handler) if driven else None)
+        leaf = Leaf(route, handler, False, 10.0, False, "GET /", driven_by_hand(handler) if driven else None)
         self.observed: list[tuple[int, int]] = []
         self.edge = Edge(
             Table([(route, leaf)]), limit=limit or Limit(), max_body=0, clock=monotonic, observe=self._observe
@@ -152,6 +165,33 @@ def test_what_a_handler_raises_at_once_becomes_its_answer(error: BaseException, 
     response = Site(handler).ask()
     assert response is not None
     assert response.status == status
+
+
+@pytest.mark.parametrize("error", [SystemExit(7), KeyboardInterrupt()])
+def test_what_ends_the_process_does_so_from_a_handler_at_once(error: BaseException) -> None:
+    """As it does from a task; the parser, which would swallow it, never sees it, and the request is settled."""
+
+    async def handler(request: Request) -> Response:
+        raise error
+
+    limit = Limit(1)
+    site = Site(handler, limit=limit)
+    answers: list[Response | None] = []
+
+    def ask() -> None:
+        answers.append(site.edge.at_once(site.request))
+
+    loop = asyncio.new_event_loop()
+    site.request = Request("GET", "/")
+    loop.call_soon(ask)
+    with pytest.raises(type(error)):
+        loop.run_forever()
+    loop.close()
+    (response,) = answers
+    assert response is not None
+    assert response.status == 500
+    site.edge.sent(site.request, response, 0)
+    assert limit.count == 0
 
 
 def test_a_handler_that_waits_against_its_own_word_is_a_defect() -> None:

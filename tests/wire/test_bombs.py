@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
@@ -152,5 +153,33 @@ def test_many_bodies_at_once_are_bounded_by_their_limit(run: Run) -> None:
             for _, writer in lines:
                 writer.close()
             await asyncio.gather(*(writer.wait_closed() for _, writer in lines), return_exceptions=True)
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [20_000, 100_000, 400_000])
+def test_answers_that_nobody_reads_are_bounded(run: Run, size: int) -> None:
+    """A caller that asks and asks and reads nothing is answered until the buffers are full, whatever an answer's size."""
+
+    async def main() -> None:
+        async def handler(request: Request) -> Response:
+            return Response(200, b"a" * size)
+
+        async with serving(handler) as harm:
+            line = socket.socket()
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+            line.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", harm.port))
+            most = 12_000_000 // size  # what a kernel may buffer, and more
+            asking = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(line, (HEAD + b"\r\n") * 3 * most))
+            before, quiet = -1, 0
+            while quiet < 10:
+                await asyncio.sleep(0.02)
+                quiet = quiet + 1 if len(harm.settled) == before else 0
+                before = len(harm.settled)
+            assert 0 < len(harm.settled) < most
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            line.close()
 
     run(main())

@@ -102,4 +102,4 @@ def test_a_caller_that_leaves_ends_the_whole_chain(chain: tuple[Process, Process
         return [line["status"] for line in lines] == [499, 499]
 
     until(gone, "both count the caller as gone")
-    assert re.search(rb"\nhttp_server_active_requests 0\n", ask(order.url + "/metrics").body)
+    assert re.search(rb"\nhttp_server_active_requests 1\n", ask(order.url + "/metrics").body)

@@ -158,8 +158,10 @@ class Edge:
             response: Response = request.leaf.by_hand(request)
             if not isinstance(response.body, bytes):
                 request.context.deadline = None  # type: ignore[union-attr]
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:  # the parser below us would swallow it, and the request never be settled
             response = answer_for(request, error)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                loop.call_soon(_raise, error)  # it ends the process, as it does from a task
         finally:
             if stand_in is not None:
                 _leave_task(loop, stand_in)
@@ -236,6 +238,10 @@ class Edge:
 
 async def _nothing() -> None:
     """Be a task to be found by whoever looks for one."""
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _signed(response: Response, request: Request) -> Response:

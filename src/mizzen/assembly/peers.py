@@ -128,7 +128,7 @@ class Peer:
         context = current()
         if context is not None and context.deadline is not None and context.deadline < ends:
             ends, inherited = context.deadline, True
-        call = Call.of(idempotent, timeout, now, ends, inherited, declared)
+        call = Call.of(idempotent, timeout, now, ends, inherited, declared, context)
         if self.explain:
             call.notes = []
         return call
@@ -140,7 +140,7 @@ class Peer:
             call = request.call
             if call is None:
                 raise TypeError("a request without a call cannot go through a client's stack")
-            parent = current()
+            parent = call.parent
             if parent is not None and parent.route:
                 callers.add(parent.route)
             carry(parent, request.headers.raw)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from mizzen.edges.http import Limits, Server
-from mizzen.rules.binding import Plan, as_it_is, waits
+from mizzen.rules.binding import Plan
 from mizzen.rules.config import ServiceConfig
 from mizzen.rules.events import CheckChanged, StepTaken
 from mizzen.rules.health import Check, Health
@@ -217,10 +217,7 @@ class Running:
 
     def _probe_leaves(self) -> list[tuple[Route, Leaf]]:
         timeout = self.config.limits.handler
-        return [
-            (route, Leaf(route, handler, False, timeout, True, _name(route), None if waits(handler) else as_it_is(handler)))
-            for route, handler in self._probes.routes()
-        ]
+        return [(route, Leaf(route, handler, False, timeout, True, _name(route))) for route, handler in self._probes.routes()]
 
     def _leaves(self) -> list[tuple[Route, Leaf]]:
         return [(route, self._leaf(route, plan)) for route, plan in self._plans]

@@ -30,6 +30,8 @@ BUDGET_FLOOR = 10.0
 """Retries per second that need no calls to earn them, so that a service with little traffic can retry (Finagle, tower)."""
 BUDGET_WINDOW = 10.0
 """Seconds that deposits, and retries made, are remembered (Finagle, tower)."""
+GRAIN = 0.1
+"""Seconds for which deposits are taken as made at once, at the first of them: they fade by up to a hundredth more."""
 RETRY_AFTER = "retry-after"
 NEVER = Resend.NEVER  # a name of its own: this is on the path of every call
 
@@ -67,7 +69,8 @@ class Budget:
 
     def deposit(self, now: float) -> float:
         """One more call was made; returns the balance."""
-        self._fade(now)
+        if self._at is None or now - self._at >= GRAIN:
+            self._fade(now)
         self._level += self.share
         return self._level + self.floor * self.window
 
@@ -148,7 +151,9 @@ def retry(
                     course.begin(now, balance)
                 else:  # the first attempt, and nearly always the only one: it needs no course yet
                     call.outcome = None
-                    call.last = not call.idempotent or not retries or _is_last(call, now, balance)
+                    call.last = (
+                        not call.idempotent or not retries or balance < 1 or call.deadline - now < 2 * LEAST_SHARE
+                    )  # as in _is_last
                 response: Response | None = None
                 try:
                     response = await following(request)

@@ -103,7 +103,7 @@ class Call:
     """What the call side knows of a request beyond the message: how it may be sent, and how it went so far."""
 
     __slots__ = (
-        "deadline", "declared", "endpoint", "idempotent", "inherited", "last", "notes", "outcome", "started",
+        "deadline", "declared", "endpoint", "idempotent", "inherited", "last", "notes", "outcome", "parent", "started",
         "timeout", "tried",
     )  # fmt: skip
 
@@ -135,12 +135,21 @@ class Call:
         """The endpoint picked for the attempt under way (``rules.balance.Endpoint``)."""
         self.outcome: Outcome | None = None
         """What the latest attempt came to; set by whoever raises or returns it."""
+        self.parent: Context | None = None
+        """The context of the work that the call is made for."""
         self.notes: list[str] | None = None
         """Lines for ``mizzen call --explain``; None when nobody asked."""
 
     @classmethod
     def of(
-        cls, idempotent: bool, timeout: float, started: float, deadline: float, inherited: bool, declared: frozenset[int]
+        cls,
+        idempotent: bool,
+        timeout: float,
+        started: float,
+        deadline: float,
+        inherited: bool,
+        declared: frozenset[int],
+        parent: Context | None,
     ) -> Call:
         """The same from what a client knows."""
         call = cls.__new__(cls)  # slots set directly: this is on the path of every call
@@ -152,6 +161,7 @@ class Call:
         call.started = started
         call.last = True
         call.tried = []
+        call.parent = parent
         call.endpoint = call.outcome = call.notes = None
         return call
 

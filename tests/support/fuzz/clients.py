@@ -156,14 +156,15 @@ async def play(calls: list[tuple[str, list[bytes]]], *, streaming: bool) -> list
 STRICTER = {
     "extension": "whitespace around a chunk extension, which RFC 9112 §7.1.1 calls bad, is not taken",
     "coding": "no tab is taken after `chunked`: a whitespace that nobody sends there",
-    "interim": "the parser heeds `Connection: close` and framing in an interim answer, where they mean nothing",
+    "interim": "the parser heeds version, `Connection: close` and framing of an interim answer, where they mean nothing",
     "trailer": "the parser takes framing in a trailer for a header's",
 }
 """Names of well-formed answers that are errors, each with the reason; ``excuse`` tells them apart."""
 
 
 INTERIM = re.compile(
-    rb"/1\.\d 1\d\d[^\n]*\n(?:[^\n]+\n)*?(?:(?:proxy-)?connection:[^\n]*close|transfer-encoding|content-length)", re.IGNORECASE
+    rb"/1\.0 1\d\d|/1\.\d 1\d\d[^\n]*\n(?:[^\n]+\n)*?(?:(?:proxy-)?connection:[^\n]*close|transfer-enc|content-len)",
+    re.IGNORECASE,
 )
 
 

@@ -15,7 +15,7 @@ LEEWAY = {
     "spaces": "RFC 9112 §3 lets runs of spaces part a request line, and a target can have no space in it: nothing else fits",
     "RTSP": "the parser takes RTSP/ and ICE/ for HTTP/ and does not tell; the version and the framing are the same",
     "no reason": "a status line without the space before an empty reason (RFC 9112 §4), which many servers send",
-    "extension": "a name of a chunk extension may be empty or missing, which every reader ignores: its line end counts",
+    "extension": "a chunk extension may lack its name, or have a quoted string behind its value: all of it is ignored anyway",
     "reason": "the parser takes controls in a reason phrase (never CR or LF); nobody reads it, and only its line end counts",
     "trailer": "framing in a trailer means nothing (RFC 9110 §6.5.1): trailers are dropped, and the body has ended before them",
 }
@@ -29,7 +29,7 @@ HOST = re.compile(rb"(?:%b*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?" % REG_NAME)
 ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?#]*)?(?:\?([^#]*))?", re.IGNORECASE)
 QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 EXTENSION = re.compile(rb"(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (TOKEN.pattern, TOKEN.pattern, QUOTED))
-LOOSE_EXTENSION = re.compile(rb"(?:;(?:%b)?(?:=(?:(?:%b)?|%b))?)*" % (TOKEN.pattern, TOKEN.pattern, QUOTED))
+LOOSE_EXTENSION = re.compile(rb"(?:;(?:%b)?(?:=(?:%b)?(?:%b)?)?)*" % (TOKEN.pattern, TOKEN.pattern, QUOTED))
 REQUEST_LINE = re.compile(rb"(\S+)( +)(\S+)( +)(HTTP|RTSP|ICE)/(\d)\.(\d)")
 STATUS_LINE = re.compile(rb"(HTTP|RTSP|ICE)/(\d)\.(\d) ([1-9]\d\d)( [^\r\n]*)?")
 

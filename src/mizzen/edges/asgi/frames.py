@@ -6,6 +6,7 @@ No extension is negotiated: compressed messages could become a thousand times wh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO, StringIO
 from typing import NamedTuple
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -36,7 +37,7 @@ class Frames:
     def __init__(self, *, most: int) -> None:
         self._connection = Connection(ConnectionType.SERVER)
         self._most = most
-        self._parts: list[str | bytes] = []
+        self._gathered: StringIO | BytesIO | None = None  # no list: pieces of one byte would cost many times their size
         self._size = 0
         self._over = False
 
@@ -64,19 +65,21 @@ class Frames:
 
     def _message(self, event: TextMessage | BytesMessage) -> str | bytes | None:
         data = event.data if isinstance(event.data, str) else bytes(event.data)
-        if event.message_finished and not self._parts:  # most come in one
+        gathered = self._gathered
+        if event.message_finished and gathered is None:  # most come in one
             self._size = 0
             return data
-        if data:  # a million empty fragments take no room
-            self._parts.append(data)
+        if gathered is None:
+            gathered = self._gathered = StringIO() if isinstance(data, str) else BytesIO()
+        gathered.write(data)  # type: ignore[arg-type]  # all of one message are of one kind
         if not event.message_finished:
             return None
-        parts, self._parts, self._size = self._parts, [], 0
-        return type(data)().join(parts)  # type: ignore[arg-type]  # all of one message are of one kind
+        self._gathered, self._size = None, 0
+        return gathered.getvalue()
 
     def _end(self, closed: Closed) -> Closed:
         self._over = True
-        self._parts = []
+        self._gathered = None
         return closed
 
     def message(self, data: str | bytes) -> bytes:

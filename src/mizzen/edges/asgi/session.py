@@ -175,9 +175,12 @@ class Session:
         await asyncio.shield(tunnel.opened)
 
     def _close(self, code: int, reason: str = "") -> None:
+        tunnel = self._tunnel
+        if tunnel is not None and not tunnel.opened.done():  # it is accepted already: that cannot be taken back
+            tunnel.opened.add_done_callback(lambda _: self._close(code, reason))
+        elif tunnel is not None and not tunnel.gone:
+            tunnel.close(code, reason)
         self._state = _ENDED
-        if self._tunnel is not None and self._tunnel.opened.done() and not self._tunnel.gone:
-            self._tunnel.close(code, reason)
 
     def _decide(self) -> None:
         if not self._decided.done():

@@ -12,6 +12,8 @@ from .reply import CallerGone
 
 BUFFER = 64 * 1024
 """Bytes of messages that wait for the app before the connection is no longer read; asyncio's own high-water mark."""
+EACH = 64
+"""Bytes that a message counts for beside its content: about what one costs in memory, however little is in it."""
 PING_EVERY = 20.0
 """Seconds between looks at whether the peer is still there: below the idle limits of common proxies (60 s), and the
 habit of WebSocket servers. A peer that has shown no life by the next look is given up."""
@@ -77,7 +79,7 @@ class Tunnel(Successor):
             finally:
                 self._waiter = None
         message = self._messages.popleft()
-        self._size -= len(message)
+        self._size -= len(message) + EACH
         if self._held and not self._messages:
             self._held = False
             self._read_on()
@@ -122,7 +124,7 @@ class Tunnel(Successor):
         if self._closed is not None:
             return
         self._messages.append(message)
-        self._size += len(message)
+        self._size += len(message) + EACH
         self._wake()
         if self._size > BUFFER and not self._held:
             self._held = True
@@ -166,12 +168,14 @@ class Tunnel(Successor):
     # -- its end ---------------------------------------------------------------------------------------------------
 
     def _end(self, closed: Closed) -> None:
-        self._tell(closed)
         if self._closing or self.transport.is_closing():
+            self._tell(closed)
             return
+        frame = self._frames.close(closed.code, closed.reason)  # raises for a code that no frame can have
+        self._tell(closed)
         self._closing = True
         self._held = False
-        self.transport.write(self._frames.close(closed.code, closed.reason))
+        self.transport.write(frame)
         self._read_on()  # for the peer's Close; what else it sends is dropped
         self._watch(CLOSE_WAIT)
 

@@ -325,7 +325,9 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._owner.release(self)
         if response is not None:
-            self._hand_over(response)
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None and not waiter.done():
+                waiter.set_result(response)
 
     def _oversized(self, size: int | None) -> ValueError:
         """Tell whoever waits that the answer is too large; the error is for the parser, which is to stop."""

@@ -60,7 +60,9 @@ class Outflow:
         if size < LARGE:
             self.transport.write(data)  # which has the body at its end
         else:
-            self.transport.writelines((data, body))
+            # Not writelines: up to Python 3.12.8 and 3.13.1 asyncio's says nothing of a full buffer (CVE-2024-12254).
+            self.transport.write(data)
+            self.transport.write(body)
 
     @property
     def eventful(self) -> bool:

@@ -26,7 +26,6 @@ _OWNED = frozenset({b"content-length", b"transfer-encoding", b"connection", b"ke
 """Fields that belong to the connection: a handler's own would contradict what is sent."""
 _METHODS = {name: name.encode() + b" " for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
 _TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_UNSAFE = pattern(r"[^\x21-\x7e]")
 _EXPECTING = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests carry a length even without a body (RFC 9110 §8.6)."""
 _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
@@ -118,7 +117,7 @@ def request_head(request: Request, host: bytes) -> bytes:
             raise ValueError(f"{request.method!r} is not a method that can be sent")
         method = request.method.encode() + b" "
     target = f"{request.path}?{request.query}" if request.query else request.path
-    if _UNSAFE.search(target) or (target[:1] != "/" and target != "*"):
+    if not (target.isascii() and target.isprintable()) or " " in target or (target[:1] != "/" and target != "*"):
         raise ValueError(f"{target!r} is not a request target: it starts with / and is percent-encoded")
     parts = [method, target.encode("ascii"), b" HTTP/1.1\r\n"]
     named = agent = False

@@ -13,6 +13,8 @@ from mizzen.words.outcome import Verdict
 
 from .endpoint import Connection, Endpoint, Known, State
 
+SUCCESS = Verdict.SUCCESS  # a name of its own: this is on the path of every call
+
 EJECT_AFTER = 5
 """Failed attempts in a row (Envoy, Finagle)."""
 EJECT_BASE = 5.0
@@ -97,7 +99,7 @@ class Balancer:
             if call is not None and call.tried and len(pool) > 1:
                 tried = call.tried
                 pool = tuple([one for one in pool if one.id not in tried]) or pool
-            endpoint = self._choose(pool, now)
+            endpoint = pool[0] if len(pool) == 1 else self._choose(pool, now)
         endpoint.begin(now)
         if endpoint.state == "trial" and not endpoint.trial:
             endpoint.trial = endpoint.picks
@@ -106,6 +108,8 @@ class Balancer:
     def done(self, endpoint: Endpoint, verdict: Verdict, seconds: float, now: float, ticket: int | None = None) -> None:
         """An attempt ended after ``seconds``; ``ticket`` is ``endpoint.picks`` as :meth:`pick` left it."""
         endpoint.end(verdict, seconds, now)
+        if verdict is SUCCESS and not endpoint.failures and endpoint.state == "ready":
+            return  # as nearly always: there is nothing to learn or to forget
         if ticket is None:
             ticket = endpoint.trial or endpoint.picks
         if ticket <= endpoint.fence or self._endpoints.get(endpoint.id) is not endpoint:
@@ -144,8 +148,6 @@ class Balancer:
 
     def _choose(self, pool: tuple[Endpoint, ...], now: float) -> Endpoint:
         count = len(pool)
-        if count == 1:
-            return pool[0]
         if count == 0:
             detail = self._detail() if self._detail is not None else "discovery knows none"
             raise NoInstances(f"no instance of {self.peer or 'the peer'}: {detail}", peer=self.peer)

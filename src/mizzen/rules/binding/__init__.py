@@ -1,8 +1,8 @@
 """Binding: a function's signature becomes a compiled call, checked before the service starts."""
 
-from .by_hand import ByHand, as_it_is
+from .by_hand import ByHand
 from .parameter import REQUIRED, Header, Parameter, Source
 from .plan import Plan, plan
 from .waits import waits
 
-__all__ = ("REQUIRED", "ByHand", "Header", "Parameter", "Plan", "Source", "as_it_is", "plan", "waits")
+__all__ = ("REQUIRED", "ByHand", "Header", "Parameter", "Plan", "Source", "plan", "waits")

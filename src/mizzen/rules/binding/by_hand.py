@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from mizzen.words.handler import Handler
 from mizzen.words.json import encode
 from mizzen.words.message import Request, Response
 
@@ -49,20 +48,6 @@ def by_name(
         raise _waited(answers)
 
     return handler
-
-
-def as_it_is(handler: Handler) -> ByHand:
-    """For a handler that takes the request and returns the response."""
-
-    def by_hand(request: Request) -> Response:
-        try:
-            handler(request).send(None)  # type: ignore[attr-defined]  # a coroutine: only such are known not to wait
-        except StopIteration as done:
-            response: Response = done.value
-            return response
-        raise RuntimeError("a handler without await has waited")
-
-    return by_hand
 
 
 def _waited(answers: Answers) -> RuntimeError:
