@@ -532,7 +532,7 @@ def test_a_code_that_cannot_be_said_ends_it_as_a_failure(caplog: pytest.LogCaptu
         peer.caller.transport.close()
 
     scene(app, play)
-    assert "WebSocket /ws/7 failed" in caplog.text
+    assert "WebSocket /{path:path} failed" in caplog.text
 
 
 def test_an_app_that_ends_while_it_accepts_leaves_no_socket_open() -> None:

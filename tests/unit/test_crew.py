@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mizzen.assembly.crew.backoff import FIRST, HEALTHY, MOST, Backoff
 from mizzen.assembly.crew.channel import Channel
 from mizzen.assembly.crew.messages import Accept, Ask, Failed, Others, Page, Report, Stop, ToSupervisor, ToWorker
 from mizzen.assembly.crew.post import Post
@@ -81,16 +79,6 @@ def test_somebody_accepts_on_every_socket(case: tuple[int, set[int]]) -> None:
     assert set(dealt) == accepting
     lengths = [len(sockets) for sockets in dealt.values()]
     assert max(lengths) - min(lengths) <= 1
-
-
-def test_restarts_become_rarer() -> None:
-    """Each wait is twice the last one, up to a limit; a life that was long enough forgets them."""
-    backoff = Backoff()
-    waits = [backoff.after(0.0) for _ in range(12)]
-    assert waits[0] == FIRST
-    assert all(later == min(sooner * 2, MOST) for sooner, later in pairwise(waits))
-    assert waits[-1] == MOST
-    assert backoff.after(HEALTHY) == FIRST
 
 
 class Wire(asyncio.Transport):

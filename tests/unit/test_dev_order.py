@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from mizzen.rules.config import System, parse
-from mizzen.tools.dev.backoff import Backoff
 from mizzen.tools.dev.banner import banner, examples
 from mizzen.tools.dev.child import describe_exit
 from mizzen.tools.dev.environ import child_environ
@@ -81,15 +80,6 @@ def test_what_is_required(declared: bool, configured: str, required: list[str]) 
 def test_who_ends_first() -> None:
     """Whoever calls a service ends before it, required or not; of two that call each other, the one started later."""
     assert _callers({"a": ["b"], "b": ["a"], "c": ["a", "elsewhere"]}) == {"a": ["b", "c"], "b": [], "c": []}
-
-
-def test_backoff() -> None:
-    """Waits double from half a second to ten, and start anew after ten seconds alive or a change."""
-    backoff = Backoff()
-    assert [backoff.after(1.0) for _ in range(7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    assert [backoff.after(10.0), backoff.after(9.9)] == [0.5, 1.0]
-    backoff.reset()
-    assert backoff.after(0.1) == 0.5
 
 
 def test_what_children_are_given() -> None:

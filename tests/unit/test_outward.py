@@ -448,7 +448,7 @@ def test_a_stream_of_events_in_which_nothing_happens_lives() -> None:
 
         rig, caller = Rig(events), Caller()
         await rig.ask(scope_of(), caller)
-        assert caller.body == b"data: 1\n\n" + b":\n\n" * 13 + b"data: 2\n\n"
+        assert caller.body == b"data: 1\n\n" + b":\n" * 13 + b"data: 2\n\n"
         assert caller.complete
         await settle()
         assert (len(asyncio.all_tasks()), rig.reported) == (1, [])

@@ -21,7 +21,7 @@ from mizzen.words.context import carry, current
 from mizzen.words.errors import CallError, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
 from mizzen.words.message import Call, Request, Response
-from mizzen.words.outcome import CANCELLED, UNKNOWN, Outcome, Verdict, classify
+from mizzen.words.outcome import CANCELLED, OK, UNKNOWN, Outcome, Verdict, classify
 
 from .client import Client
 from .network import Network
@@ -160,7 +160,7 @@ class Peer:
                 outcome = call.outcome or UNKNOWN
                 raise
             finally:
-                if outcome.breaker is not Verdict.SUCCESS and outcome is not CANCELLED:
+                if outcome is not OK and outcome.breaker is not Verdict.SUCCESS and outcome is not CANCELLED:
                     self.failed_calls += 1
                 observe(name, outcome.name, clock() - call.started)
 

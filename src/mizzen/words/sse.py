@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from .json import write
+from .message import Response
 
 EVENT_STREAM = b"text/event-stream"
 """The media type of such a stream."""
@@ -16,6 +17,16 @@ after it would end an event that its source has sent half of."""
 PING_EVERY = 15.0
 """Seconds without an event after which a comment is sent (the HTML standard's advice against proxies that close what is
 idle)."""
+
+
+def is_events(response: Response) -> bool:
+    """Whether an answer is a stream of server-sent events."""
+    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in response.headers.raw)
+
+
+def is_coded(response: Response) -> bool:
+    """Whether its body is compressed or otherwise coded, so that no comment can be put between its events."""
+    return any(name == b"content-encoding" for name, _ in response.headers.raw)
 
 
 class ServerSentEvent(Struct, frozen=True, kw_only=True):

@@ -13,10 +13,10 @@ from typing import Any
 from mizzen.assembly.announce import WITHDRAW_LIMIT, Announcer
 from mizzen.assembly.probes import State
 from mizzen.rules.events import Hook, StateChanged, StepTaken
+from mizzen.rules.restart import Backoff
 from mizzen.words.clock import Clock, format_duration
 from mizzen.words.errors import StartError
 
-from .backoff import Backoff
 from .door import Door
 from .messages import Accept, Ask, Duty, Failed, Message, Numbers, Others, Page, Report, Stop
 from .pages import Pages
@@ -24,6 +24,8 @@ from .process import SILENCE, WorkerProcess, described
 from .sockets import Sockets
 from .standing import SILENT, Standing, enough, shares, standing
 
+RESTART_AFTER = 0.1
+"""Seconds before a dead worker is first replaced: an accident costs hardly more than the start."""
 LOOK_EVERY = 1.0
 """Seconds between looks for workers that hang, see ``SILENCE``; everything else is told at once."""
 STOP_MARGIN = 10.0
@@ -157,7 +159,7 @@ class Supervisor:
 
     async def _keep(self, worker: WorkerProcess) -> None:
         """Let a worker live again and again, until the crew stops or nobody of it can start."""
-        backoff = Backoff()
+        backoff = Backoff(RESTART_AFTER)
         while not self._stop.is_set():
             began = self._clock()
             code = await self._live(worker)

@@ -6,7 +6,6 @@ No extension is negotiated: compressed messages could become a thousand times wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import BytesIO, StringIO
 from typing import NamedTuple
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -37,7 +36,7 @@ class Frames:
     def __init__(self, *, most: int) -> None:
         self._connection = Connection(ConnectionType.SERVER)
         self._most = most
-        self._gathered: StringIO | BytesIO | None = None  # no list: pieces of one byte would cost many times their size
+        self._gathered: bytearray | None = None  # no list: pieces of one byte would cost many times their size
         self._size = 0
         self._over = False
 
@@ -70,12 +69,12 @@ class Frames:
             self._size = 0
             return data
         if gathered is None:
-            gathered = self._gathered = StringIO() if isinstance(data, str) else BytesIO()
-        gathered.write(data)  # type: ignore[arg-type]  # all of one message are of one kind
+            gathered = self._gathered = bytearray()
+        gathered += data.encode() if isinstance(data, str) else data
         if not event.message_finished:
             return None
         self._gathered, self._size = None, 0
-        return gathered.getvalue()
+        return gathered.decode() if isinstance(data, str) else bytes(gathered)
 
     def _end(self, closed: Closed) -> Closed:
         self._over = True

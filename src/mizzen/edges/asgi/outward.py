@@ -12,7 +12,7 @@ from mizzen.words.message import Request, Response
 
 from .outward_body import Body
 from .outward_messages import announces_body, answer_fields, request_of
-from .outward_stream import Stream, is_events
+from .outward_stream import Stream
 from .types import Receive, Scope, Send
 
 WATCH_AFTER = 0.02
@@ -194,8 +194,8 @@ class Exchange:
     async def _pass_on(self, response: Response, body: AsyncIterator[bytes], length: int | None) -> None:
         self._stream = stream = Stream(self._tell, self.task, self._owner.progress)
         try:
-            if is_events(response):
-                await stream.events(body, over=self._backend.draining)
+            if length is None and is_events(response):
+                await stream.events(body, over=self._backend.draining, pings=not is_coded(response))
             else:
                 await stream.pieces(body, length)
         finally:

@@ -8,8 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from mizzen.words.alarm import Alarm
-from mizzen.words.message import Response
-from mizzen.words.sse import EVENT_STREAM, PING, PING_EVERY
+from mizzen.words.sse import PING, PING_EVERY
 
 FAIR = 256 * 1024
 """Bytes of a streamed answer after which others get their turn: a source that never waits would not let them."""
@@ -17,15 +16,10 @@ FAIR = 256 * 1024
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-def is_events(response: Response) -> bool:
-    """Whether an answer is a stream of server-sent events."""
-    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in response.headers.raw)
-
-
 class Stream:
     """Hands pieces over by ``tell``, in ``task``; ``progress`` seconds without one end it, unless they are events."""
 
-    __slots__ = ("_alarm", "_limit", "_loop", "_progress", "_task", "_tell", "sent")
+    __slots__ = ("_alarm", "_between", "_limit", "_loop", "_progress", "_task", "_tell", "sent")
 
     def __init__(self, tell: Tell, task: asyncio.Task[Any], progress: float) -> None:
         self.sent = 0
@@ -36,6 +30,7 @@ class Stream:
         self._progress = progress
         self._limit = asyncio.timeout(progress)
         self._alarm: Alarm | None = None
+        self._between = True  # whether it stands between two lines: a comment inside of one would be taken for data
 
     async def pieces(self, body: AsyncIterator[bytes], length: int | None) -> None:
         """All of a body but its end; whatever is raised makes the server break the answer off, which tells the caller."""
@@ -49,6 +44,7 @@ class Stream:
                     turn += len(piece)
                     if length is not None and self.sent > length:
                         raise ValueError(f"the body is longer than its content-length of {length} bytes")
+                    self._between = piece.endswith(b"\n")
                     await self._hand_over(piece)
                     if turn > FAIR:
                         turn = 0
@@ -60,10 +56,13 @@ class Stream:
         if length is not None and self.sent < length:
             raise ValueError(f"the body has {self.sent} bytes, its content-length says {length}")
 
-    async def events(self, body: AsyncIterator[bytes], *, over: bool) -> None:
-        """Events until their source ends or :meth:`finish` is called, which counts as called when they are ``over``."""
+    async def events(self, body: AsyncIterator[bytes], *, over: bool, pings: bool) -> None:
+        """Events until their source ends or :meth:`finish` is called, which counts as called when they are ``over``.
+
+        ``pings`` is whether comments may stand between them.
+        """
         self._alarm = alarm = Alarm(self._task)
-        pinging = self._loop.create_task(self._ping(), name="ping-events")
+        pinging = self._loop.create_task(self._ping(pings), name="ping-events")
         if over:
             alarm()
         try:
@@ -85,12 +84,15 @@ class Stream:
         if self._alarm is not None and not self._alarm.rang:
             self._alarm()
 
-    async def _ping(self) -> None:
+    async def _ping(self, pings: bool) -> None:
         """Show that a stream of events lives although nothing happens; a task of its own, since the source has the other."""
         try:
             while True:
                 await asyncio.sleep(PING_EVERY)
-                await self._hand_over(PING)
+                if pings and self._between:
+                    await self._hand_over(PING)
+                elif not self._limit.expired():
+                    self._limit.reschedule(self._loop.time() + self._progress)
         except Exception:  # the caller is gone, which the stream's own task meets as well
             return
 

@@ -9,9 +9,9 @@ from typing import cast
 
 from mizzen.words.alarm import Alarm
 from mizzen.words.message import Response
-from mizzen.words.sse import PING
+from mizzen.words.sse import PING, is_coded, is_events
 
-from .writing import LARGE, LAST_CHUNK, Head, chunk, is_coded, is_events
+from .writing import LARGE, LAST_CHUNK, Head, chunk
 
 FAIR = 256 * 1024
 """Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""

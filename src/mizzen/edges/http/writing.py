@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from mizzen.words.lazy import pattern
 from mizzen.words.message import Request, Response
-from mizzen.words.sse import EVENT_STREAM
 from mizzen.words.statuses import PHRASES
 
 LARGE = 64 * 1024
@@ -97,16 +96,6 @@ def _unnamed(status: int) -> bytes:
     if not 200 <= status <= 599:
         raise ValueError(f"{status} is not the status of an answer")
     return b"HTTP/1.1 %d \r\n" % status
-
-
-def is_events(response: Response) -> bool:
-    """Whether an answer is a stream of server-sent events."""
-    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in response.headers.raw)
-
-
-def is_coded(response: Response) -> bool:
-    """Whether its body is compressed or otherwise coded, so that nothing can be added to it."""
-    return any(name == b"content-encoding" for name, _ in response.headers.raw)
 
 
 def request_head(request: Request, host: bytes) -> bytes:

@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mizzen.rules.config import ServiceConfig
+from mizzen.rules.restart import Backoff
 from mizzen.words.clock import Clock, format_duration, monotonic
 
-from .backoff import Backoff
 from .child import Child, describe_exit
 from .lifeline import GRACE
 from .probe import Place, is_ready, waits_for
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mizzen.edges.http import Tls
 
 HOST = "127.0.0.1"
+RESTART_AFTER = 0.5
+"""Seconds before a crashed service is first started again: soon enough for an accident."""
 POLL = 0.1
 """Seconds between looks at /ready: a person does not notice less."""
 PATIENCE = 1.0
@@ -55,7 +57,7 @@ class Unit:
         self._screen = screen
         self._clock = clock
         self._sleep = sleep
-        self._backoff = Backoff()
+        self._backoff = Backoff(RESTART_AFTER)
         self._wake = asyncio.Event()
         self._stopping = False
         self._restarting = False
