@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mizzen.assembly.crew.channel import Channel
 from mizzen.assembly.crew.messages import Accept, Ask, Failed, Others, Page, Report, Stop, ToSupervisor, ToWorker
 from mizzen.assembly.crew.post import Post
-from mizzen.assembly.crew.process import SILENCE, WorkerProcess, _Lines, described
+from mizzen.assembly.crew.process import HOPELESS, SILENCE, WorkerProcess, _Lines, described
 from mizzen.assembly.crew.rounds import Rounds
 from mizzen.assembly.crew.standing import DEAD, SILENT, enough, shares, standing
 from mizzen.tools.cli.crew import own_command
@@ -223,6 +223,26 @@ def test_a_worker_hangs_when_it_was_not_heard_for_so_many_looks(worker: WorkerPr
     assert (worker.serving, worker.accepting, worker.hears) == (False, False, False)
     worker._told(WELL)
     assert worker.serving
+
+
+def test_a_worker_that_hangs_for_a_minute_is_killed_once() -> None:
+    """Nobody else would notice it: its fellows answer the platform's probes. One that still imports is left alone."""
+    killed: list[int] = []
+
+    class Killable(WorkerProcess):
+        def _kill_group(self) -> None:
+            killed.append(self._unheard)
+
+    nobody: Callable[..., None] = lambda *said: None  # noqa: E731
+    worker = Killable(0, [], folder=Path(), environ={}, on_message=nobody, on_lines=nobody)
+    worker.alive = True
+    for _ in range(2 * HOPELESS):
+        worker.look()
+    assert killed == []
+    worker._told(WELL)
+    for _ in range(2 * HOPELESS):
+        worker.look()
+    assert killed == [HOPELESS]
 
 
 def test_nothing_is_sent_to_nobody() -> None:

@@ -456,6 +456,30 @@ def test_a_stream_of_events_in_which_nothing_happens_lives() -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [EVENTS, {**EVENTS, "content-length": "9"}, {**EVENTS, "content-encoding": "gzip"}],
+    ids=["cut", "length", "coded"],
+)
+def test_a_comment_breaks_no_stream_of_events(headers: dict[str, str]) -> None:
+    """None is put into a line, over a length that was promised, or into what is compressed."""
+
+    async def main() -> None:
+        async def events(request: Request) -> Response:
+            async def source() -> AsyncIterator[bytes]:
+                for piece in (b"data: 1\n\n",) if len(headers) > 1 else (b"data: ", b"1\n\n"):
+                    yield piece
+                    await asyncio.sleep(20 if piece[-1:] != b"\n" or len(headers) > 1 else 0)
+
+            return Response(200, source(), headers=headers)
+
+        rig, caller = Rig(events), Caller()
+        await rig.ask(scope_of(), caller)
+        assert (caller.body, caller.complete, rig.reported) == (b"data: 1\n\n", True, [])
+
+    run(main())
+
+
 def test_a_stream_of_events_ends_with_the_drain() -> None:
     """A drain ends it as if its source had, and one that begins meanwhile ends at once; nothing is cut off."""
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.edges.http import Certificates, TlsFiles
-from mizzen.edges.http.tls import TlsConnection, secured
+from mizzen.edges.http.securing import secured
+from mizzen.edges.http.tls import TlsConnection
 from mizzen.tools.testing.memory import MemoryNetwork
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import ConfigError

@@ -23,6 +23,9 @@ from .standing import DEAD, SILENT
 SILENCE = 5
 """Looks of the supervisor, one a second, without a word from a worker, which reports every second, until it counts as one
 that hangs. Looks and not seconds: a supervisor that did not get to run heard nobody."""
+HOPELESS = 60
+"""Looks without a word after which such a worker is killed, so that another takes its place: what blocks an event loop for
+a minute does not end, and nobody else would notice, because its fellows answer the platform's probes."""
 LAST_WORDS = 0.5
 """Seconds for output and messages that are still on their way when a process has ended."""
 LONGEST_LINE = 16 << 20
@@ -149,8 +152,11 @@ class WorkerProcess:
             self._channel.send(message)
 
     def look(self) -> None:
-        """Notice when it says nothing; called once a second."""
+        """Notice when it says nothing, and end it when that lasts; called once a second."""
         self._unheard += 1
+        if self._unheard == HOPELESS and self.report is not None:
+            log.error("worker %d (pid %d) has hung for a minute: killed, another takes its place", self.number, self.pid)
+            self._kill_group()
 
     def _kill_group(self) -> None:
         # macOS says PermissionError of a group whose members have all ended

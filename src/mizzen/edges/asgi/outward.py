@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from mizzen.words.errors import Answer, BadRequest
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
+from mizzen.words.sse import is_coded, is_events
 
 from .outward_body import Body
 from .outward_messages import announces_body, answer_fields, request_of

@@ -91,12 +91,15 @@ class Stream:
                 await asyncio.sleep(PING_EVERY)
                 if pings and self._between:
                     await self._hand_over(PING)
-                elif not self._limit.expired():
-                    self._limit.reschedule(self._loop.time() + self._progress)
+                else:
+                    self._progressed()
         except Exception:  # the caller is gone, which the stream's own task meets as well
             return
 
     async def _hand_over(self, piece: bytes) -> None:
         await self._tell({"type": "http.response.body", "body": piece, "more_body": True})
+        self._progressed()
+
+    def _progressed(self) -> None:
         if not self._limit.expired():
             self._limit.reschedule(self._loop.time() + self._progress)

@@ -9,8 +9,8 @@ from mizzen.words.lazy import lazily
 if TYPE_CHECKING:
     from .certificates import Certificates, TlsFiles
     from .limits import Limits, PoolLimits
+    from .securing import Tls, secured
     from .server import Server
-    from .tls import Tls, secured
     from .transport import Connector, Pool, connect
 else:
     __getattr__ = lazily(
@@ -18,8 +18,8 @@ else:
         {
             ".certificates": "Certificates TlsFiles",
             ".limits": "Limits PoolLimits",
+            ".securing": "Tls secured",
             ".server": "Server",
-            ".tls": "Tls secured",
             ".transport": "Connector Pool connect",
         },
     )

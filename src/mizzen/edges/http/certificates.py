@@ -18,6 +18,8 @@ import msgspec
 from mizzen.words.clock import Clock, monotonic
 from mizzen.words.errors import ConfigError
 
+from .refused import is_refusal
+
 LOOK_EVERY = 1.0
 """Seconds between looks at the files: sooner than a person who replaced them asks whether it worked."""
 PROTOCOLS = ("http/1.1",)
@@ -67,7 +69,8 @@ class Certificates:
     """The TLS of one side of one service: a context that follows its files. ``ConfigError`` names a file that is wrong.
 
     Once loaded it never fails: a broken new file is told once and the old certificate stays in use. ``exact`` is for a
-    client that knows the very certificate of its peer, its own service: that one is trusted, under whatever name.
+    client that knows the very certificate of its peer, its own service: the first in ``ca`` is trusted, under whatever name,
+    and no other.
     """
 
     def __init__(
@@ -123,18 +126,20 @@ class Certificates:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION  # costs us more than whoever asks for it
         context.set_alpn_protocols(list(PROTOCOLS))
-        for part, path in files.paths().items():
-            self._read(part, path)
+        texts = {part: self._read(part, path) for part, path in files.paths().items()}
         if files.cert is not None:
             try:
                 # never without a password: OpenSSL would ask the terminal for one
                 context.load_cert_chain(files.cert, files.key, password=files.password)
             except (ssl.SSLError, OSError, ValueError) as error:
-                raise self._unfit(error) from None
+                raise self._unfit(error, texts["cert" if files.key is None else "key"]) from None
         if files.ca is not None:
             try:
-                context.load_verify_locations(cafile=files.ca)
-            except (ssl.SSLError, OSError) as error:
+                if self._exact:  # not those behind it: who vouches for our own service vouches for others as well
+                    context.load_verify_locations(cadata=_first(texts["ca"]))
+                else:
+                    context.load_verify_locations(cafile=files.ca)
+            except (ssl.SSLError, OSError, ValueError) as error:
                 raise self._wrong("ca", files.ca, f"is damaged ({_reason(error)})") from None
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what the file has is trusted, be it no root
@@ -146,20 +151,20 @@ class Certificates:
             context.check_hostname = False
         return context
 
-    def _read(self, part: Part, path: str) -> None:
+    def _read(self, part: Part, path: str) -> str:
         try:
             text = Path(path).read_text(encoding="ascii", errors="replace")
         except OSError as error:
             raise self._wrong(part, path, f"cannot be read ({error.strerror or error})") from None
         if _PEM[part] not in text:
             raise self._wrong(part, path, f"has {_HOLDS[part]} in PEM form")
+        return text
 
-    def _unfit(self, error: Exception) -> ConfigError:
-        """What is wrong with a certificate and key that look right by themselves."""
+    def _unfit(self, error: Exception, text: str) -> ConfigError:
+        """What is wrong with a certificate and key that look right by themselves; ``text`` is where the key is."""
         files = self.files
         cert, key = files.cert or "", files.key or files.cert or ""
         part: Part = "key" if files.key is not None else "cert"
-        text = Path(key).read_text(encoding="ascii", errors="replace") if Path(key).is_file() else ""
         if _PEM["key"] not in text:
             return self._wrong(part, key, "has no private key in PEM form")
         if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
@@ -196,13 +201,21 @@ class Certificates:
         reason = _reason(error)
         if "WRONG_VERSION_NUMBER" in reason or "HTTP_REQUEST" in reason:
             return "it does not speak TLS there; write http:// in its address, or its TLS port"
-        if "ALERT" in reason:
+        if "PROTOCOL_VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:  # its alert, or ours
+            return f"it speaks neither TLS 1.2 nor 1.3 ({reason}); update it"
+        if is_refusal(reason):
             sent = f"the one in {self.files.cert}" if self.files.cert else "none"
             return f"it ended the handshake ({reason}), our certificate is {sent}; set {ours} to one that it accepts"
         return f"the TLS handshake failed: {reason}"
 
     def __repr__(self) -> str:
         return f"<Certificates of a {'server' if self._server else 'client'}: {self.files!r}>"
+
+
+def _first(pem: str) -> str:
+    """The first certificate of a file, which is that of whom the file is for (RFC 8446 §4.4.2)."""
+    begin, end = _PEM["cert"], _PEM["cert"].replace("BEGIN", "END")
+    return f"{begin}{pem.partition(begin)[2].partition(end)[0]}{end}\n"
 
 
 def _reason(error: BaseException) -> str:

@@ -200,10 +200,7 @@ class ServerConnection(asyncio.Protocol):
             return
         if self._reader.owes:
             self.proceed()
-        if self._server.draining and not self.busy and not self._reader.partial:
-            self.close(rude=False)
-        else:
-            self._await_caller()
+        self._await_caller()
 
     def _deny(self, request: Request, refusal: Response) -> None:
         head = answer_head(refusal, request.method, False, False, self._server.date())

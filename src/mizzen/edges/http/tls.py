@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from .refused import HandshakeRefused
+from .refused import HandshakeRefused, is_refusal
 
 HANDSHAKE = 10.0
 """Seconds for a handshake: what a server gives for a head, and nobody who means it needs."""
 RECORD = 16 * 1024
 """Bytes that one read asks for: what a TLS record has at most (RFC 8446 §5.1)."""
+OWED = 16 * 1024
+"""Bytes that TLS itself may owe the other side: the answers to hundreds of new keys (RFC 8446 §4.6.3), which nobody means
+who does not read them."""
 
 _HELLO = 22  # the first byte of every TLS handshake (RFC 8446 §5.1)
 _PLAIN_TEXT = b'{"type":"about:blank","title":"Bad Request","status":400,"detail":"this port speaks https, not http"}'
@@ -29,26 +32,8 @@ PLAIN_ANSWER = (
 )
 """What a caller gets who speaks plain HTTP to a port that speaks TLS: he would not understand an alert."""
 
-# Alerts (RFC 8446 §6.2) that a server sends of a certificate it does not accept; before any answer they end a handshake.
-_REFUSALS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE", "DECRYPT_ERROR")
-
 Done = Callable[["TlsConnection", BaseException | None], None]
 """Told once how a handshake ended: with nothing when it succeeded."""
-
-
-class Tls(Protocol):
-    """What a client needs to know about TLS with one peer."""
-
-    server_name: str
-    """The name that the peer's certificate must have, when that is not the host's."""
-
-    def context(self) -> ssl.SSLContext:
-        """The context for a new connection."""
-        ...
-
-    def explain(self, error: BaseException, name: str) -> str:
-        """Why a handshake with ``name`` failed, and the fix."""
-        ...
 
 
 class TlsConnection(asyncio.Transport, asyncio.Protocol):
@@ -56,7 +41,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     __slots__ = (
         "_above", "_admit", "_answered", "_below", "_bye", "_closing", "_done", "_error", "_explain", "_fresh", "_goodbye",
-        "_incoming", "_loop", "_open", "_outgoing", "_over", "_paused", "_ragged", "_server", "_timer", "_tls", "_within",
+        "_incoming", "_loop", "_open", "_outgoing", "_over", "_owed", "_paused", "_ragged", "_server", "_timer", "_tls",
+        "_within",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +75,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._answered = False  # whether anything arrived that is for the protocol above
         self._open = False  # whether the handshake succeeded and the protocol above knows of us
         self._paused = False
+        self._owed = 0  # bytes of TLS's own that the other side has not read, as far as one can tell
         self._goodbye = False  # whether the other side said that nothing more comes from it
         self._ragged = False  # whether the other side ended without saying so, behind what is not read yet
         self._bye = False  # whether we said that nothing more comes from us; what comes to us is dropped since
@@ -109,7 +96,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._shake()
 
     def data_received(self, data: bytes) -> None:
-        if self._over or self._bye:
+        if self._over or self._bye or self._goodbye:
             return
         fresh, self._fresh = self._fresh, False
         if fresh and self._server and data[0] != _HELLO:
@@ -205,7 +192,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         tls, incoming = self._tls, self._incoming
         ended = False
         try:
-            while not (self._paused or self._closing or self._over):
+            while not (self._paused or self._bye or self._goodbye or self._over):
                 data = tls.read(RECORD)
                 if not data:
                     ended = True
@@ -222,17 +209,30 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._flush()
             self._break(self._blamed(error))
             return
-        self._flush()  # TLS itself may have something to answer
+        except BaseException as error:  # the protocol above failed: as on a plain connection, it does not go on
+            self._break(error)
+            raise
+        self._reply()
         if ended:
-            self._paused = self._goodbye = True
+            self._goodbye = True
             if not cast("asyncio.Protocol", self._above).eof_received():
                 self.close()
-        elif self._ragged and not (self._paused or self._closing or self._over):
+        elif self._ragged and not (self._paused or self._bye or self._goodbye or self._over):
             self._break(_cut_short())
 
+    def _reply(self) -> None:
+        """Send what TLS itself has to answer; what the protocol above writes is never left for here."""
+        owed = self._outgoing.pending
+        if not owed or self._below.is_closing():
+            return
+        self._owed = owed + (self._owed if self._below.get_write_buffer_size() else 0)
+        if self._owed > OWED:
+            self._break(ConnectionAbortedError("it asks for new keys again and again"))
+        else:
+            self._flush()
+
     def _blamed(self, error: ssl.SSLError) -> OSError:
-        reason = error.reason or ""
-        if self._server or self._answered or "ALERT" not in reason or not any(each in reason for each in _REFUSALS):
+        if self._server or self._answered or not is_refusal(error.reason or ""):
             return error
         return HandshakeRefused(self._explain(error))
 
@@ -312,7 +312,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         self._paused = False
         if not self._below.is_closing():
             self._below.resume_reading()
-        if not self._over and (self._incoming.pending or self._tls.pending()):
+        if not self._over and (self._ragged or self._incoming.pending or self._tls.pending()):
             self._loop.call_soon(self._pump)
 
     def is_reading(self) -> bool:
@@ -347,44 +347,3 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
 def _cut_short() -> ConnectionError:
     return ConnectionResetError("closed without TLS's own goodbye, so it may be cut short")
-
-
-async def secured(
-    open_below: Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]],
-    factory: Callable[[], asyncio.Protocol],
-    tls: Tls,
-    host: str,
-) -> tuple[asyncio.Transport, asyncio.Protocol]:
-    """A client's connection that ``open_below`` opens, its handshake done; ``OSError`` says why it failed, and the fix.
-
-    Cancelled, it leaves nothing open.
-    """
-    name = tls.server_name or host
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(_: TlsConnection, error: BaseException | None) -> None:
-        if ready.done():
-            return
-        if error is None:
-            ready.set_result(None)
-        else:
-            ready.set_exception(error)
-
-    above = factory()
-    try:
-        line = TlsConnection(above, tls.context(), name=name, done=done, explain=lambda error: tls.explain(error, name))
-    except ValueError as error:
-        raise OSError(f"{name!r} is no name that a certificate could have: {error}") from error
-    try:
-        await open_below(lambda: line)
-    except BaseException:
-        ready.cancel()  # whoever opens closes what it could not open
-        raise
-    try:
-        await ready
-    except asyncio.CancelledError:
-        line.abort()
-        raise
-    except Exception as error:
-        raise OSError(tls.explain(error, name)) from error
-    return line, above

@@ -17,7 +17,7 @@ from .limits import PoolLimits
 from .writing import request_head
 
 if TYPE_CHECKING:
-    from .tls import Tls
+    from .securing import Tls
 
 Connector = Callable[
     [Callable[[], asyncio.Protocol], str, int, "Tls | None"],
@@ -33,7 +33,7 @@ async def connect(
     loop = asyncio.get_running_loop()
     if tls is None:
         return await loop.create_connection(factory, host, port)
-    from .tls import secured
+    from .securing import secured
 
     return await secured(lambda line: loop.create_connection(line, host, port), factory, tls, host)
 
