@@ -31,8 +31,8 @@ PENALISED, LEAVING = Verdict.PENALISED, Verdict.LEAVING
 class Instance:
     """What discovery hands over."""
 
-    def __init__(self, id: str, *, host: str = "10.0.0.1", port: int = 8101, boot: str = "1") -> None:
-        self.id, self.host, self.port, self.meta = id, host, port, {"boot": boot}
+    def __init__(self, id: str, *, host: str = "10.0.0.1", port: int = 8101, scheme: str = "http", boot: str = "1") -> None:
+        self.id, self.host, self.port, self.scheme, self.meta = id, host, port, scheme, {"boot": boot}
 
 
 class Connection:
@@ -311,7 +311,7 @@ def test_a_withdrawn_instance_is_let_go() -> None:
     assert scene.calls(5) == {"b": 5}
 
 
-@pytest.mark.parametrize("again", [{"boot": "2"}, {"host": "10.0.0.9"}, {"port": 9999}])
+@pytest.mark.parametrize("again", [{"boot": "2"}, {"host": "10.0.0.9"}, {"port": 9999}, {"scheme": "https"}])
 def test_another_life_at_the_same_id_begins_anew(again: dict[str, Any]) -> None:
     """A restarted or moved instance does not inherit its predecessor's failures or connections."""
     scene = Scene("a", "b")

@@ -157,6 +157,8 @@ def test_a_client_may_name_its_peers_address(url: str) -> None:
         ("embedded:", "the embedded registry is for development: it keeps nothing and listens on loopback"),
         ("consul://10.0.3.2:http", "'consul://10.0.3.2:http' is not the address of a Consul agent: Port could not be cast"),
         ("consul://10.0.3.2:8500?datacenter=x", "consul://10.0.3.2:8500 has no option datacenter"),
+        ("consul://10.0.3.2:8500?tls=1", "consul://10.0.3.2:8500 has tls=1"),
+        ("consul:///run/consul.sock", "'consul:///run/consul.sock' is not the address of a Consul agent: it has a path"),
     ],
 )
 def test_a_url_that_means_no_registry_is_refused_with_the_fix(url: str, said: str) -> None:

@@ -192,6 +192,7 @@ def test_static_says_which_services_it_names() -> None:
         ("static:user", "'user'"),
         ("static:=1.2.3.4:80", "'=1.2.3.4:80'"),
         ("static:user=10.0.3.7:port", "'10.0.3.7:port'"),
+        (f"static:user={'x' * 64}.example:80", f"'{'x' * 64}.example:80'"),
         ("static:user=ftp://10.0.3.7:21", "'ftp://10.0.3.7:21'"),
         ("static:user=http://10.0.3.7/base", "'http://10.0.3.7/base'"),
         ("static:user=http://me@10.0.3.7", "'http://me@10.0.3.7'"),
@@ -523,8 +524,17 @@ def test_consul_takes_the_default_of_several_ports() -> None:
 
 
 def test_consul_leaves_out_what_cannot_be_called() -> None:
-    """Proxies, gateways and entries without a port are no instances."""
+    """Proxies, gateways and entries without a port are no instances, nor is what stands at no host, such as a socket here."""
     assert resolve(entry("p", {"Kind": "connect-proxy"}), entry("q", {"Port": 0})) == []
+    for host in ("/var/run/docker.sock", "unix:/run/x.sock", "a\0b", "x\r\ny: z", "\u00fc" * 80, "a b"):
+        assert resolve(entry("u1", {"Address": host, "Port": 8101})) == [], host
+    for host in ("10.0.0.7", "fd00::7", "fe80::1%eth0", "user_1.example"):
+        assert resolve(entry("u1", {"Address": host, "Port": 8101}))[0].host == host
+
+
+def test_consul_reads_https_however_it_is_written() -> None:
+    """Whoever registers HTTPS in capitals is not called without it."""
+    assert resolve(entry("u1", {"Address": "10.0.0.7", "Port": 8101, "Meta": {"scheme": "HTTPS"}}))[0].scheme == "https"
 
 
 def test_consul_keeps_instances_apart_that_share_an_id_on_two_nodes() -> None:

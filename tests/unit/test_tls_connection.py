@@ -12,6 +12,7 @@ import pytest
 from certificates import Authority
 from hypothesis import given
 from hypothesis import strategies as st
+from newkeys import CIPHER, NewKeys
 
 from mizzen.edges.http import Certificates, TlsFiles
 from mizzen.edges.http.securing import secured
@@ -113,6 +114,10 @@ class Pair:
         await self.network.listen("user", 443, wrapped(self.server, self._contexts[0], None))
         await self.network.connect(wrapped(self.client, self._contexts[1], NAME), "user", 443)
         await settled()
+
+
+def _line(end: Ends) -> TlsConnection:
+    return cast("TlsConnection", end.transport)
 
 
 async def settled() -> None:
@@ -239,6 +244,123 @@ def test_one_direction_can_be_closed(contexts: tuple[ssl.SSLContext, ssl.SSLCont
     run(main())
 
 
+def test_what_follows_a_goodbye_is_dropped(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Whoever said that nothing more comes from it cannot fill our memory while we go on answering."""
+
+    class Stays(Ends):
+        def eof_received(self) -> bool | None:
+            super().eof_received()
+            return True
+
+    async def main() -> None:
+        pair = Pair(contexts)
+        pair.server = Stays()
+        await pair.connect()
+        line, talker = _line(pair.server), _line(pair.client)
+        talker._say_bye()
+        talker._below.write(b"x" * 500_000)
+        await settled()
+        assert line._incoming.pending < 65_536  # what came in the same read
+        line.pause_reading()
+        line.resume_reading()
+        await settled()
+        assert pair.server.events == ["made", "eof"]
+        line.close()
+        await settled()
+
+    run(main())
+
+
+def test_an_end_without_a_goodbye_waits_for_what_came_before(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Who holds reading gets all that arrived and then learns that more may be missing, also when it holds at the last."""
+
+    class Picky(Ends):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()
+
+    async def main() -> None:
+        pair = Pair(contexts)
+        pair.server = Picky()
+        await pair.connect()
+        pair.client.transport.write(b"x" * 30_000)
+        await settled()
+        assert _line(pair.server).eof_received() is True
+        for _ in range(2):
+            assert pair.server.events == ["made"]
+            pair.server.transport.resume_reading()
+            await settled()
+        assert len(pair.server.got) == 30_000
+        assert pair.server.events == ["made", "lost"]
+        assert "without TLS's own goodbye" in str(pair.server.error)
+
+    run(main())
+
+
+def test_a_protocol_that_fails_loses_its_connection(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """An exception in a callback ends the connection and goes to the event loop, wherever the callback came from."""
+
+    class Fails(Ends):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.pause_reading()
+            if len(self.got) > 20_000:
+                raise LookupError("a defect")
+
+    async def main() -> None:
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        pair = Pair(contexts)
+        pair.server = Fails()
+        await pair.connect()
+        pair.client.transport.write(b"x" * 30_000)
+        await settled()
+        assert pair.server.events == ["made"]
+        pair.server.transport.resume_reading()
+        await settled()
+        assert pair.server.events == pair.client.events == ["made", "lost"]
+        assert [str(each["exception"]) for each in told] == ["a defect"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_new_keys_without_end(authority: Authority, tmp_path: Path, reads: bool) -> None:
+    """New keys are given a hundred times over, and to nobody who does not read them: that would fill our memory."""
+    pair_of = authority.issue(hosts=(NAME,))
+    server = Certificates(TlsFiles(cert=pair_of.cert, key=pair_of.key), server=True, clock=lambda: 0.0).context()
+    client = Certificates(TlsFiles(ca=authority.ca), server=False, clock=lambda: 0.0).context()
+    client.keylog_filename = str(tmp_path / "keys")
+
+    async def main() -> None:
+        pair = Pair((server, client))
+        await pair.connect()
+        below = _line(pair.client)._below
+        assert _line(pair.client).get_extra_info("ssl_object").cipher()[0] == CIPHER
+        keys = NewKeys(tmp_path / "keys")
+        if not reads:
+            below.pause_reading()
+        sent = 0
+        for _ in range(20):
+            below.write(b"".join(keys.ask() for _ in range(100)))
+            await settled()
+            sent += 100
+            if "lost" in pair.server.events:
+                break
+        if reads:
+            below.write(keys.say(b"still here"))
+            pair.server.transport.write(b"so am I")
+            await settled()
+            assert (bytes(pair.server.got), bytes(pair.client.got)) == (b"still here", b"so am I")
+            pair.client.transport.abort()
+            await settled()
+        else:
+            assert 500 < sent < 1000
+            assert "asks for new keys again and again" in str(pair.server.error)
+
+    run(main())
+
+
 def test_a_client_waits_a_limited_time(authority: Authority) -> None:
     """A peer that never answers the handshake is given up after ten seconds."""
 
@@ -254,7 +376,8 @@ def test_a_client_waits_a_limited_time(authority: Authority) -> None:
     run(main())
 
 
-def test_a_name_that_no_certificate_has(authority: Authority) -> None:
+@pytest.mark.parametrize("name", [".example", "a\0b", "x" * 64 + ".example"])
+def test_a_name_that_no_certificate_has(authority: Authority, name: str) -> None:
     """It is an error of connecting, not a defect."""
 
     async def main() -> None:
@@ -264,7 +387,45 @@ def test_a_name_that_no_certificate_has(authority: Authority) -> None:
             raise AssertionError("opened")
 
         with pytest.raises(OSError, match="is no name that a certificate could have"):
-            await secured(never, Ends, tls, ".example")
+            await secured(never, Ends, tls, name)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("TLSV1_ALERT_UNKNOWN_CA", "our certificate is none; set cert to one that it accepts"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "it speaks neither TLS 1.2 nor 1.3"),
+        ("UNSUPPORTED_PROTOCOL", "it speaks neither TLS 1.2 nor 1.3"),
+        ("TLSV1_ALERT_INTERNAL_ERROR", "the TLS handshake failed: TLSV1_ALERT_INTERNAL_ERROR"),
+    ],
+)
+def test_why_a_handshake_failed(authority: Authority, reason: str, said: str) -> None:
+    """Our certificate is blamed where the peer's alert does so, and nowhere else."""
+    error = ssl.SSLError(1, "OpenSSL's own words")
+    error.reason = reason
+    assert said in Certificates(TlsFiles(ca=authority.ca), server=False, clock=lambda: 0.0).explain(error, NAME)
+
+
+@pytest.mark.parametrize(("presented", "believed"), [("own", True), ("other", False)])
+def test_ourselves_alone_are_believed(authority: Authority, tmp_path: Path, presented: str, believed: bool) -> None:
+    """Who knows the peer by its very certificate takes no other, though the file has who signed both."""
+    pairs = {name: authority.issue(name, hosts=(f"{name}.example",)) for name in ("own", "other")}
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(b"".join(Path(file).read_bytes() for file in (pairs["own"].key, pairs["own"].cert, authority.ca)))
+    shown = pairs[presented]
+    server = Certificates(TlsFiles(cert=shown.cert, key=shown.key), server=True, clock=lambda: 0.0)
+    client = Certificates(TlsFiles(ca=str(chain)), server=False, exact=True, clock=lambda: 0.0)
+
+    async def main() -> None:
+        pair = Pair((server.context(), client.context()))
+        await pair.connect()
+        assert (pair.client.events == ["made"]) is believed
+        assert believed or any("verify failed" in str(error) for error in pair.done)
+        if believed:
+            pair.client.transport.abort()
+            await settled()
 
     run(main())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from fleet import APPS, PATIENCE, Fleet, Process, ask, until
 from ports import free_port
 
@@ -83,6 +84,23 @@ def test_a_life_from_start_to_stop(hosts: Hosts, server: str) -> None:
     states = [line["state"] for line in lines if line.get("event") == "state_changed"]
     assert states == ["starting", "serving", "lingering", "draining", "closed"]
     assert [line["status"] for line in lines if line.get("path") == "/slow/0.8"] == [200]
+
+
+def test_behind_a_servers_tls_it_is_announced_as_https(hosts: Hosts) -> None:
+    """With the service's tls set, callers and the registry's own probe are sent to the port as what it speaks."""
+    registry = hosts.fleet.with_registry()
+    cert, key = Authority(hosts.fleet.folder / "tls").issue()
+    process = hosts.start("uvicorn", "served", "--ssl-certfile", cert, "--ssl-keyfile", key, tls__cert=cert, tls__key=key)
+    until(lambda: hosts.fleet.instances("served"), "it is announced")
+    entry = ask(f"{registry.url}/v1/health/service/served").json()[0]
+    assert entry["Service"]["Meta"]["scheme"] == "https"
+
+    def probed() -> bool:
+        checks = ask(f"{registry.url}/v1/health/service/served").json()[0]["Checks"]
+        return any("200 OK" in check["Output"] and check["Status"] == "passing" for check in checks)
+
+    until(probed, "the registry's own probe passes", patience=2 * PATIENCE)
+    process.stop()
 
 
 @pytest.mark.parametrize("server", SERVERS)

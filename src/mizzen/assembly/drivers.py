@@ -133,6 +133,8 @@ class Drivers:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "127.0.0.1", parts.port or 8500
+            if parts.path.strip("/"):
+                raise ValueError(f"it has a path, {parts.path}")
         except ValueError as error:
             what = f"{hide_password(url)!r} is not the address of a Consul agent: {error}"
             raise StartError(what, fix="such as consul://10.0.3.2:8500") from None
@@ -140,7 +142,9 @@ class Drivers:
         shown = f"consul://{host}:{port}"
         if unknown := [name for name in options if name not in CONSUL_OPTIONS]:
             raise StartError(f"{shown} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(CONSUL_OPTIONS)}")
-        tls = usual_tls({"ca": "SSL_CERT_FILE"}) if options.get("tls") == "true" else None
+        if (said := options.get("tls", "false")) not in ("true", "false"):  # a token must not travel in clear by a slip
+            raise StartError(f"{shown} has tls={said}", fix="it takes tls=true or tls=false")
+        tls = usual_tls({"ca": "SSL_CERT_FILE"}) if said == "true" else None
         # Heartbeats have a pool of their own, so that they never wait behind watches.
         watches, beats = (self._backend(host, port, shown, tls) for _ in range(2))
         token = self._token(options)

@@ -33,7 +33,7 @@ def interleaved(addresses: Iterable[Address]) -> list[Address]:
 async def connect_first(addresses: Sequence[Address], *, stagger: float = STAGGER) -> socket.socket:
     """A socket that is connected to the first of ``addresses`` that accepts; ``OSError`` of the first tried when none does.
 
-    Nothing else is left open, cancelled or not.
+    Nothing else is left open in the loop's next turn, cancelled or not.
     """
     waiting = deque(interleaved(addresses))
     attempts: list[asyncio.Task[socket.socket]] = []
@@ -50,12 +50,10 @@ async def connect_first(addresses: Sequence[Address], *, stagger: float = STAGGE
                 raise _error(attempts)
         return won.result()
     finally:
-        losers = [task for task in attempts if task is not won]
-        for task in losers:
-            task.add_done_callback(_close)
-            task.cancel()
-        if any(not task.done() for task in losers):
-            await asyncio.wait(losers)
+        for task in attempts:
+            if task is not won:  # which are not waited for: cancelled meanwhile, we would leave the winner open
+                task.add_done_callback(_close)
+                task.cancel()
 
 
 async def _attempt(address: Address) -> socket.socket:

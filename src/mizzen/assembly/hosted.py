@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,16 +18,13 @@ from mizzen.edges import telemetry as outlets
 from mizzen.edges.asgi import Outward, Receive, Scope, Send
 from mizzen.rules.config import StopConfig, System
 from mizzen.rules.discovery import Instance, Registrar
-from mizzen.words.clock import monotonic
 from mizzen.words.errors import StartError
 
-from .drivers import Drivers, discover
-from .identity import advertised, instance_of
 from .load import load_service
 from .members import Members, SharedRegistrar
 from .network import Listener, SocketNetwork
 from .observing import Telemetry
-from .process import assemble
+from .process import assemble, at_home
 from .runtime import Runtime
 from .service import Service
 
@@ -116,24 +112,10 @@ class Hosted:
         name, system = self._name, self._system
         config = system.service(name)
         network = _Outside()
-        drivers = Drivers(
-            system.discovery,
-            url=discover(system.discovery, self._environ),
-            health_port=config.admin.port,
-            network=network,
-            clock=monotonic,
-            random=random.random,
+        drivers, instance = at_home(
+            system, name, environ=self._environ, version=self._version, host=config.host, port=config.port, network=network
         )
         self._closing.callback(drivers.close)
-        home = drivers.registering()
-        address = advertised(
-            advertise=config.advertise,
-            host=config.host,
-            environ=self._environ,
-            registry_loopback=home.loopback,
-            towards=home.address,
-        )
-        instance = instance_of(name, address, config.port, instance_id=config.instance_id, version=self._version)
         if self._take_logs:
             self._logs = logs = outlets.install(
                 service=name, version=self._version, instance=instance.id, level=config.log.level, format=config.log.format
@@ -143,7 +125,7 @@ class Hosted:
         service = self._loaded()
         if self._logs is not None:
             self._logs.adopt()
-        registrar: Registrar | None = home.registrar
+        registrar: Registrar | None = drivers.registering().registrar
         if registrar is None:
             log.warning("no registry: nothing announces %s (discovery.url is %s)", instance.id, system.discovery.url)
         elif config.port == 0:

@@ -10,6 +10,7 @@ from mizzen.rules.discovery import Feed, Instance
 from mizzen.words.clock import Clock, Random, monotonic
 from mizzen.words.errors import PeerError
 from mizzen.words.handler import Handler
+from mizzen.words.lazy import pattern
 from mizzen.words.message import Response
 
 from .consul_agent import PEER, TIMEOUT, Agent, refused, segment
@@ -150,6 +151,9 @@ class _Entry(msgspec.Struct, rename="pascal"):
     service: _Service
 
 
+# A name or an address, as DNS and IP have them. A path would lead to a socket of this machine, whoever registered it.
+_HOST = pattern(r"[A-Za-z0-9._:%-]+")
+
 _decode = msgspec.json.Decoder(list[_Entry] | None).decode
 
 
@@ -178,7 +182,7 @@ def _instances(service: str, entries: Iterable[_Entry]) -> list[Instance]:
         said = entry.service
         host = said.address or entry.node.address
         port = said.port or next((p.port for p in sorted(said.ports or (), key=lambda p: not p.default)), 0)
-        if said.kind or not host or not port:  # proxies and gateways are not instances
+        if said.kind or not port or not _HOST.fullmatch(host):  # proxies and gateways are not instances
             continue
         meta = dict(said.meta or {})
         # Consul's ids are unique per node only, and default to the service's name; ours are unique by design
@@ -188,7 +192,7 @@ def _instances(service: str, entries: Iterable[_Entry]) -> list[Instance]:
             service=service,
             host=host,
             port=port,
-            scheme=meta.pop("scheme", "http"),
+            scheme=meta.pop("scheme", "http").lower(),  # HTTPS must not be taken for anything less
             version=meta.pop("version", ""),
             zone=meta.pop("zone", ""),
             weight=max(1, said.weights.passing) if said.weights else 1,

@@ -63,6 +63,7 @@ def _instance(service: str, address: str) -> Instance:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme, 0)
+        (host or "").encode("idna")  # as whoever connects does
     except ValueError:
         host, port, parts = None, 0, urlsplit("")
     extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username

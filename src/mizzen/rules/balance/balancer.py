@@ -238,9 +238,9 @@ class Balancer:
         return f"<Balancer {self.peer or 'peer'}: {counts}{', panic' if self.panic else ''}>"
 
 
-def _life(instance: Known) -> tuple[str, int, str]:
-    """What makes it the same process at the same place: a restart gets a new boot id."""
-    return instance.host, instance.port, instance.meta.get("boot", "")
+def _life(instance: Known) -> tuple[str, int, str, str]:
+    """What makes it the same process at the same place, reached in the same way: a restart gets a new boot id."""
+    return instance.host, instance.port, instance.scheme, instance.meta.get("boot", "")
 
 
 def _may_try(call: Call | None, endpoint: Endpoint, now: float) -> bool:
