@@ -9,8 +9,9 @@ from mizzen.words.lazy import pattern
 from mizzen.words.message import Request, Response
 from mizzen.words.statuses import PHRASES
 
-LARGE = 64 * 1024
-"""Bytes of body from which copying it behind its head costs more than a second piece in the transport's buffer."""
+LARGE = 256 * 1024
+"""Bytes of body from which copying it behind its head costs more than a second piece in the transport's buffer, which
+uvloop then writes later and by another way (100 KiB: 51 us in one piece, 56 us in two)."""
 
 USER_AGENT = b"user-agent: mizzen\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

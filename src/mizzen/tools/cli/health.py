@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -39,7 +42,7 @@ def health(url: str | None, *, service: str | None, folder: str | None, limit: f
 
 
 def ask(url: str, limit: float, *, tls: ssl.SSLContext | None = None) -> tuple[int, bytes]:
-    """Status and body of a GET, all of it within ``limit`` seconds; raises ``OSError`` or ``HTTPException``.
+    """Status and body of a GET, within ``limit`` seconds once connected; raises ``OSError`` or ``HTTPException``.
 
     ``tls`` is how an ``https:`` URL is verified, when not by what the system trusts.
     """
@@ -54,19 +57,16 @@ def ask(url: str, limit: float, *, tls: ssl.SSLContext | None = None) -> tuple[i
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=limit)
     try:
         connection.connect()
-        socket = connection.sock
-        socket.settimeout(_left(ends))
+        end = _end_at(ends, connection.sock)
         query = f"?{parts.query}" if parts.query else ""
-        connection.request("GET", f"{parts.path}{query}", headers={"connection": "close", "accept": "application/json"})
-        response = connection.getresponse()
-        body = bytearray()
-        while len(body) < LARGEST and not response.isclosed():  # with its last byte the socket is closed (Python 3.13)
-            socket.settimeout(_left(ends))  # one limit for all of it, or a trickle could last for ever
-            piece = response.read1(65536)
-            if not piece:
-                break
-            body += piece
-        return response.status, bytes(body)
+        try:
+            connection.request("GET", f"{parts.path}{query}", headers={"connection": "close", "accept": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read(LARGEST)
+        finally:
+            end.cancel()
+            if time.monotonic() >= ends:  # whatever came of it
+                raise TimeoutError
     finally:
         connection.close()
 
@@ -79,28 +79,32 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        import socket
-
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
-def _left(ends: float) -> float:
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+def _end_at(ends: float, line: socket.socket) -> threading.Timer:
+    """End a connection then, so that there is one limit for all that comes over it: a trickle could last for ever."""
+
+    def end() -> None:
+        with suppress(OSError):
+            socket.socket.shutdown(line, socket.SHUT_RDWR)  # below TLS, which another thread is reading
+
+    timer = threading.Timer(max(0.0, ends - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _complete(url: str) -> str:
     text = url if "://" in url else f"http://{url}"
     scheme, _, rest = text.partition("://")
     if scheme == UNIX:  # the socket's path is percent-encoded where a path to ask for follows it
-        socket, _, path = (rest, "", "") if rest.startswith("/") else rest.partition("/")
-        if not unquote(socket).startswith("/"):
+        place, _, path = (rest, "", "") if rest.startswith("/") else rest.partition("/")
+        if not unquote(place).startswith("/"):
             raise Usage(f"mizzen health: {url!r} names no socket by its whole path", fix=f"such as {UNIX}:///run/order.sock")
-        return f"{UNIX}://{quote(unquote(socket), safe='')}/{path or 'health'}"
+        return f"{UNIX}://{quote(unquote(place), safe='')}/{path or 'health'}"
     try:
         parts = urlsplit(text)
         port = parts.port
