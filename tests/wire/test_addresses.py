@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,24 @@ def test_a_cancelled_attempt_leaves_nothing(run: Run, hole: Hole) -> None:
         with pytest.raises(asyncio.CancelledError):
             await attempt
         await until(lambda: open_sockets() == before)
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(1, 14))
+def test_cancelled_at_any_turn(run: Run, hole: Hole, turns: int) -> None:
+    """A connect that is cancelled when it has just succeeded closes the socket that nobody gets any more."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", hole.port)):
+            before = open_sockets()
+            attempt = asyncio.ensure_future(connect_first(hole.addresses(), stagger=0.0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            attempt.cancel()
+            with suppress(asyncio.CancelledError):
+                (await attempt).close()
+            await until(lambda: open_sockets() == before)
 
     run(main())
 

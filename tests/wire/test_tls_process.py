@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,6 +179,47 @@ def test_the_admin_port_stays_plain(fleet: Fleet, system: System) -> None:
     start(fleet, system, "user")
     until(lambda: ask(f"http://127.0.0.1:{admin}/ready").status == 200, "user is ready")
     assert healthy(system, "user")
+
+
+def test_workers_speak_https(fleet: Fleet, system: System) -> None:
+    """Every worker answers with the certificate, is asked by the registry as one instance, and takes a new one."""
+    fleet.with_registry()
+    system.configure(user=TLS.format(port=system.user_port, more=', client_ca = "tls/ca.pem"') + "workers = 2", order=CLIENT)
+    user = start(fleet, system, "user")
+    until(lambda: healthy(system, "user"), "user is healthy")
+    start(fleet, system, "order").ready()
+    until(lambda: fleet.instances("user"), "user is registered")
+    until(lambda: ask(f"http://127.0.0.1:{system.order_port}/order").json() == {"name": "ann"}, "order reaches user")
+    first = serial(system)
+    system.authority.issue()
+    fresh = serial_in(system.server.cert)
+    until(lambda: {serial(system) for _ in range(20)} == {fresh}, "each worker serves the new certificate")
+    assert fresh != first
+    assert ask(f"http://127.0.0.1:{system.order_port}/order").json() == {"name": "ann"}
+    assert user.stop() == 0
+
+
+def test_health_has_one_limit_for_all_of_an_answer(system: System) -> None:
+    """A head that trickles in, a byte now and then, is no answer within two seconds."""
+
+    def trickle() -> None:
+        line, _ = listener.accept()
+        with line, suppress(OSError):
+            line.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not over.wait(0.05):
+                line.sendall(b"x")
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = threading.Thread(target=trickle)
+        peer.start()
+        began = time.monotonic()
+        ended = system.mizzen("health", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert time.monotonic() - began < PATIENCE / 2
+        over.set()
+        peer.join()
+    assert ended.returncode == 1
+    assert "no answer within 2s" in ended.stderr
 
 
 def test_a_wrong_certificate_is_an_error_at_start(system: System) -> None:

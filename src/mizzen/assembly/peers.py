@@ -205,7 +205,7 @@ class Peer:
         if self.breaker.state == "open" and (wait := self.breaker.retry_after(self.clock())) > 0:
             raise Unavailable(f"the breaker is open: {count_outcomes(self.breaker.names)}, next trial in {wait:.0f}s")
         if not self.balancer.endpoints:
-            raise Unavailable(f"no instance: {self._missing()}")
+            raise Unavailable(f"no instance: {self._missing(aged=False)}")  # a check says the same while it is the same
 
     def describe(self) -> dict[str, Any]:
         """Everything known about this peer, for people and tools."""
@@ -246,12 +246,12 @@ class Peer:
             return PoolLimits(body=self._max_answer)
         return PoolLimits(body=self._max_answer, age=VIRTUAL_AGE, spread=VIRTUAL_SPREAD)
 
-    def _missing(self) -> str:
+    def _missing(self, *, aged: bool = True) -> str:
         age = self.store.age(self.clock())
         if age is None:
             error = self.store.last_error
             return f"{self.backend} has not said where it is{f' ({error})' if error else ' yet'}"
-        return f"{self.backend} says there is none; its last word is {format_duration(age)} old"
+        return f"{self.backend} says there is none{f'; its last word is {format_duration(age)} old' if aged else ''}"
 
     # -- events ------------------------------------------------------------------------------------------------
 

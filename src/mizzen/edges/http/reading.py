@@ -223,7 +223,7 @@ class RequestReader:
             if not is_authority(host):
                 raise Refused(400, "Host is not a host and port")
             self._host = host
-        if url[0] == _SLASH and method != "CONNECT" and b"#" not in url:  # as split_target does, without the call
+        if url[0] == _SLASH and method != "CONNECT" and _HASH not in url:  # as split_target does, without the call
             path, _, query = url.decode("ascii").partition("?")
         else:
             path, query, authority = split_target(method, url)
