@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -206,18 +207,52 @@ def test_a_handler_that_waits_against_its_own_word_is_a_defect() -> None:
     assert response.status == 500
 
 
-def test_an_answer_at_once_is_admitted_and_gives_its_place_back() -> None:
-    """The limit in flight holds for it as for any other."""
+def test_an_answer_at_once_takes_no_place_and_is_shed_where_there_is_none() -> None:
+    """It is out before anybody else could come; but a service that is full does no work at all."""
     limit = Limit(1)
     site = Site(returns, limit=limit)
-    response = site.ask()
-    assert limit.count == 1
-    site.edge.sent(site.request, response, 0)
-    assert (limit.count, site.observed) == (0, [(503, 0)])
+    assert site.ask() is not None
+    assert limit.count == 0
     assert limit.enter()
     shed = site.ask()
     assert shed is not None
     assert (shed.status, shed.headers.get(REJECTED)) == (503, "shed")
+    assert (limit.count, limit.refused) == (1, 1)
+
+
+def test_a_stream_that_begins_at_once_holds_its_place_until_its_end() -> None:
+    """It goes on when others come."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b""
+
+    async def streams(request: Request) -> Response:
+        return Response(200, pieces())
+
+    limit = Limit(1)
+    site = Site(streams, limit=limit)
+    response = site.ask()
+    assert limit.count == 1
+    site.edge.sent(site.request, response, 0)
+    assert (limit.count, site.observed) == (0, [(200, 0)])
+
+
+def test_a_request_that_takes_a_task_has_its_place_before() -> None:
+    """Others of the same read cannot take it meanwhile."""
+
+    async def handler(request: Request) -> Response:
+        await asyncio.sleep(0)
+        return Response(200)
+
+    limit = Limit(1)
+    site = Site(handler, limit=limit)
+    assert site.ask() is None
+    assert limit.count == 1
+    first, shed = site.request, site.ask()
+    assert shed is not None
+    assert shed.status == 503
+    site.edge.sent(first, asyncio.run(site.edge.answer(first)), 0)
+    assert limit.count == 0
 
 
 @pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/%ff", 404)])

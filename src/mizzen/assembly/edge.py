@@ -82,6 +82,7 @@ class Edge:
         response = self._find(request)
         if response is None:
             if request.leaf.by_hand is None:
+                self._admit(request)
                 return None
             # What the handler sets in a context is its own, as it would be in a task.
             response = copy_context().run(self._by_hand, request)
@@ -94,6 +95,7 @@ class Edge:
             response = self._find(request)
             if response is not None:
                 return _signed(response, request)
+            self._admit(request)
         context: Context = request.context  # type: ignore[assignment]  # found together with the leaf
         enter(context)
         alarm = self._alarms.at(context.deadline + GRACE)  # type: ignore[operator]
@@ -125,19 +127,19 @@ class Edge:
         try:
             found = self.table.match(request.method, request.path)
             if found is None:
-                return self._turned_away(context) or self._unmatched(request)
+                return self._unmatched(request) if self.refusing is None else self._refuse(context)
         except Answer as error:
             return answer_for(request, error)
         leaf, request.params = found
         request.route = leaf.route.template
         context.route = leaf.name
-        if not leaf.probe:
-            refused = self._refuse(request, context, now)
-            if refused is not None:
-                return refused
+        limit, deadline = self.limit, context.deadline
+        full = limit.count >= limit.maximum
+        if (full or self.refusing is not None or (deadline is not None and deadline <= now)) and not leaf.probe:
+            return self._refuse(context)
         request.leaf = leaf
         ends = now + leaf.timeout
-        if context.deadline is None or ends < context.deadline:
+        if deadline is None or ends < deadline:
             context.deadline = ends
         return None
 
@@ -158,6 +160,7 @@ class Edge:
             response: Response = request.leaf.by_hand(request)
             if not isinstance(response.body, bytes):
                 request.context.deadline = None  # type: ignore[union-attr]
+                self._admit(request)  # what is whole is out before anybody else could come
         except BaseException as error:  # the parser below us would swallow it, and the request never be settled
             response = answer_for(request, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -208,20 +211,19 @@ class Edge:
             return None
         return None if found is None else found[0]
 
-    def _turned_away(self, context: Context) -> Response | None:
-        state = self.refusing
-        return None if state is None else rejection(state, f"this instance is {state}", context.trace_id)
-
-    def _refuse(self, request: Request, context: Context, now: float) -> Response | None:
+    def _refuse(self, context: Context) -> Response:
         if self.refusing is not None:
-            return self._turned_away(context)
+            return rejection(self.refusing, f"this instance is {self.refusing}", context.trace_id)
         if not self.limit.enter():
             detail = f"{self.limit.maximum} requests are in flight here already"
             return rejection("shed", detail, context.trace_id)
-        request.admitted = True
-        if context.deadline is not None and context.deadline <= now:
-            return rejection("expired", "the caller's deadline had passed on arrival", context.trace_id, status=504)
-        return None
+        self.limit.leave()
+        return rejection("expired", "the caller's deadline had passed on arrival", context.trace_id, status=504)
+
+    def _admit(self, request: Request) -> None:
+        """Take the place of a request that will be in flight; there is one, since it was not refused."""
+        if not request.leaf.probe:
+            request.admitted = self.limit.enter()
 
     def _unmatched(self, request: Request) -> Response:
         allowed = self.table.methods(request.path)

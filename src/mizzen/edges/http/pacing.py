@@ -24,9 +24,12 @@ class Patience:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
-    def expect(self, seconds: float) -> None:
-        """Replace the deadline. The timer stays where it would come earlier, and is set anew when it does."""
-        self._due = due = self._clock() + seconds
+    def expect(self, seconds: float, now: float | None = None) -> None:
+        """Replace the deadline. The timer stays where it would come earlier, and is set anew when it does.
+
+        ``now`` saves a look at the clock.
+        """
+        self._due = due = (self._clock() if now is None else now) + seconds
         if self._timer is not None:
             if self._timer_due <= due + _TICK:
                 return

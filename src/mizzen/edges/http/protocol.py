@@ -219,12 +219,12 @@ class ServerConnection(asyncio.Protocol):
             response = Response(500)
             head = answer_head(response, request.method, keep, old, server.date())
         out = self._out
-        out.write(head, cast("bytes", response.body))
+        out.write(head, response.body)  # type: ignore[arg-type]  # the caller saw to it that it is whole
         server.settle(request, response, out.sent)
         if head[1]:
             self.close(rude=False)
         elif not out.blocked:
-            self._patience.expect(self._keep_alive)
+            self._patience.expect(self._keep_alive, request.started)
 
     async def _answer(self, request: Request, keep: bool, old: bool, response: Response | None) -> None:
         self._begun = True
