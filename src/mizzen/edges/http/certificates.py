@@ -144,7 +144,9 @@ class Certificates:
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what the file has is trusted, be it no root
             if self._server:
-                context.num_tickets = 0  # a resumed session is not checked again, and a certificate may have expired
+                # A resumed session is not checked again, and a certificate may have expired. Python cannot keep TLS 1.2
+                # from it, where one lasts two hours at most.
+                context.num_tickets = 0
         elif not self._server:
             context.load_default_certs()
         if self._exact:
