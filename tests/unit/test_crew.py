@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mizzen.assembly.crew.channel import Channel
 from mizzen.assembly.crew.messages import Accept, Ask, Failed, Others, Page, Report, Stop, ToSupervisor, ToWorker
 from mizzen.assembly.crew.post import Post
-from mizzen.assembly.crew.process import HOPELESS, SILENCE, WorkerProcess, _Lines, described
+from mizzen.assembly.crew.process import HOPELESS, SILENCE, WorkerProcess, _Lines
 from mizzen.assembly.crew.rounds import Rounds
 from mizzen.assembly.crew.standing import DEAD, SILENT, enough, shares, standing
 from mizzen.tools.cli.crew import own_command
@@ -272,11 +272,6 @@ def test_lines_come_out_whole(data: bytes, cut: int) -> None:
     came = asyncio.run(main())
     assert b"".join(came) == data
     assert all(piece.endswith(b"\n") for piece in came[:-1])
-
-
-def test_an_exit_is_told_in_words() -> None:
-    """A code, a signal with its name, and one that has none."""
-    assert [described(code) for code in (3, -9, -77)] == ["exited with 3", "was killed by SIGKILL", "was killed by signal 77"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 
 from mizzen.rules.config import System, parse
 from mizzen.tools.dev.banner import banner, examples
-from mizzen.tools.dev.child import describe_exit
 from mizzen.tools.dev.environ import child_environ
 from mizzen.tools.dev.imports import Imports, affected
 from mizzen.tools.dev.lines import render_line
@@ -210,15 +209,6 @@ def test_what_a_start_waits_for() -> None:
     assert health_detail(report) == "database: refused; user: no instance"
     assert health_detail(b"<html>") == ""
     assert health_detail(b"[1]") == ""
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [(0, "exited with 0"), (2, "exited with 2"), (-9, "was killed by SIGKILL"), (-99, "was killed by signal 99")],
-)
-def test_how_a_child_ended(code: int, text: str) -> None:
-    """Exit codes and signals are told in words."""
-    assert describe_exit(code) == text
 
 
 def test_the_screen_of_a_pipe() -> None:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -177,23 +172,3 @@ class Post:
             if turn % NUMBERS_EVERY == 0 and self.channel.free:
                 self._send_numbers(0)
             await asyncio.sleep(REPORT_EVERY)
-
-
-def end_with(lifeline: int, *, grace: float = ORPHAN_GRACE) -> None:
-    """End this process and what it started ``grace`` seconds after the pipe ``lifeline`` has, whatever it does then.
-
-    Only the supervisor holds the other end, so the kernel closes it however that ends. A thread reads it, so that a
-    worker whose event loop hangs is ended as well.
-    """
-    os.set_inheritable(lifeline, False)
-    threading.Thread(target=_wait, args=(lifeline, grace), name="lifeline", daemon=True).start()
-
-
-def _wait(lifeline: int, grace: float) -> None:
-    with suppress(OSError):
-        while os.read(lifeline, 1):
-            continue
-    time.sleep(grace)
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mizzen.assembly.children import exit_of
 from mizzen.assembly.probes import State
 
 from .channel import Channel
@@ -126,9 +126,7 @@ class WorkerProcess:
             os.close(printed)
         self.pid, self.alive, self._unheard = process.pid, True, 0
         self.report, self.failed, self.served, self.accepts = None, None, False, []
-        ended: asyncio.Future[int] = loop.create_future()
-        # A thread, since asyncio's own watching of children differs between Python versions and loops.
-        threading.Thread(target=_wait, args=(process, loop, ended), name=f"worker-{self.number}", daemon=True).start()
+        ended = exit_of(process)
         lines = _Lines(self._on_lines, self._on_rest)
         channel = self._channel = Channel(ToSupervisor, self._told, lambda: None)
         try:
@@ -184,16 +182,6 @@ class WorkerProcess:
     def __repr__(self) -> str:
         standing = self.standing
         return f"<Worker {self.number}, {standing if isinstance(standing, str) else standing.state}, pid {self.pid}>"
-
-
-def described(code: int) -> str:
-    """An exit code or signal in words: ``exited with 2``, ``was killed by SIGKILL``."""
-    if code >= 0:
-        return f"exited with {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
 
 
 class _Lines(asyncio.Protocol):
@@ -255,14 +243,3 @@ class _Lines(asyncio.Protocol):
             self._on_rest(b"".join(self._rest))
             self._rest.clear()
             self._held = 0
-
-
-def _wait(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, ended: asyncio.Future[int]) -> None:
-    code = process.wait()
-
-    def tell() -> None:
-        if not ended.done():
-            ended.set_result(code)
-
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(tell)

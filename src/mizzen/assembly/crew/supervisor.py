@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from mizzen.assembly.announce import WITHDRAW_LIMIT, Announcer
+from mizzen.assembly.children import describe_exit
 from mizzen.assembly.probes import State
 from mizzen.rules.events import Hook, StateChanged, StepTaken
 from mizzen.rules.restart import Backoff
@@ -20,7 +21,7 @@ from mizzen.words.errors import StartError
 from .door import Door
 from .messages import Accept, Ask, Duty, Failed, Message, Numbers, Others, Page, Report, Stop
 from .pages import Pages
-from .process import SILENCE, WorkerProcess, described
+from .process import SILENCE, WorkerProcess
 from .sockets import Sockets
 from .standing import SILENT, Standing, enough, shares, standing
 
@@ -194,7 +195,7 @@ class Supervisor:
         log.log(
             logging.INFO if code == 0 else logging.ERROR,
             "worker %d (pid %d) %s after %s%s; %d of %d workers serve; another starts in %s",
-            worker.number, worker.pid, described(code), format_duration(alive), f": {failed.what}" if failed else "",
+            worker.number, worker.pid, describe_exit(code), format_duration(alive), f": {failed.what}" if failed else "",
             serving, len(self._workers), format_duration(wait),
             extra={"event": "worker_ended", "number": worker.number, "code": code},
         )  # fmt: skip
@@ -212,7 +213,7 @@ class Supervisor:
             error = StartError(failed.what, where=failed.where, fix=failed.fix)
         else:
             error = StartError(
-                f"{self._service} cannot start: worker {worker.number} {described(code)} before it served",
+                f"{self._service} cannot start: worker {worker.number} {describe_exit(code)} before it served",
                 fix="see what it said above; mizzen run --workers 1 shows it alone",
             )
         self._gave_up.set_result(error)

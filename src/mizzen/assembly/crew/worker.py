@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Mapping
 
 from mizzen.assembly.drivers import Drivers, discover
+from mizzen.assembly.lifeline import end_with
 from mizzen.assembly.load import load_service
 from mizzen.assembly.observing import Telemetry
 from mizzen.assembly.process import assemble
@@ -17,7 +19,7 @@ from mizzen.words.errors import StartError
 
 from .gate import CrewNetwork, taken
 from .messages import Duty, Failed
-from .post import Post, end_with
+from .post import ORPHAN_GRACE, Post
 
 UNUSABLE = 2
 """The exit code of a command that could not even begin; the supervisor says why."""
@@ -34,7 +36,8 @@ async def run_worker(system: System, name: str, *, environ: Mapping[str, str], c
     await post.channel.open(taken(channel))
     try:
         duty = await post.duty
-        end_with(duty.lifeline)
+        os.set_inheritable(duty.lifeline, False)
+        end_with(duty.lifeline, grace=ORPHAN_GRACE, ask=False)  # its channel ends as well, which stops it in order
         return await _run(post, duty, system, name, environ, built)
     except StartError as error:
         post.channel.send(Failed(error.what, list(error.where), error.fix))

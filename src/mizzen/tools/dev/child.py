@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import subprocess
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from mizzen.assembly.children import exit_of
 
 KEPT = 15
 """Lines of stderr that are kept for telling why it ended: a short traceback."""
@@ -56,9 +57,7 @@ class Child:
             start_new_session=True,
             bufsize=0,
         )
-        ended = self._ended = loop.create_future()
-        # A thread, since asyncio's own watching of children differs between Python versions and loops.
-        threading.Thread(target=_wait, args=(process, loop, ended), name=f"wait-{process.pid}", daemon=True).start()
+        self._ended = exit_of(process)
         for pipe, tell in ((process.stdout, self._on_line), (process.stderr, self._error)):
             if pipe is not None:
                 self._pumps.append(loop.create_task(_pump(pipe, tell)))
@@ -114,27 +113,6 @@ class Child:
 
     def __repr__(self) -> str:
         return f"<Child {self.pid}, {'alive' if self.alive else 'ended'}>"
-
-
-def describe_exit(code: int) -> str:
-    """An exit code or signal in words: ``exited with 2``, ``was killed by SIGKILL``."""
-    if code >= 0:
-        return f"exited with {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
-
-
-def _wait(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, ended: asyncio.Future[int]) -> None:
-    code = process.wait()
-
-    def tell() -> None:
-        if not ended.done():
-            ended.set_result(code)
-
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(tell)
 
 
 async def _pump(pipe: IO[bytes], tell: Callable[[bytes], None]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mizzen.assembly.children import describe_exit
 from mizzen.rules.config import ServiceConfig
 from mizzen.rules.restart import Backoff
 from mizzen.words.clock import Clock, format_duration, monotonic
 
-from .child import Child, describe_exit
+from .child import Child
 from .lifeline import GRACE
 from .probe import Place, is_ready, waits_for
 from .screen import Screen
