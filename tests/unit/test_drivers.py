@@ -149,9 +149,7 @@ def test_a_client_may_name_its_peers_address(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("etcd://10.0.3.2:2379", "no discovery driver for 'etcd://10.0.3.2:2379' (not in this version yet)"),
-        ("kubernetes:", "no discovery driver for 'kubernetes:' (not in this version yet)"),
-        ("dns:", "no discovery driver for 'dns:' (not in this version yet)"),
+        ("zookeeper://10.0.3.2:2181", "no discovery driver for 'zookeeper://10.0.3.2:2181'"),
         ("zookeeper://10.0.3.2", "no discovery driver for 'zookeeper://10.0.3.2'\n"),
         ("user.example:8101", "no discovery driver for 'user.example:8101'\n"),
         ("embedded:", "the embedded registry is for development: it keeps nothing and listens on loopback"),

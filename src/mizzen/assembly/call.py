@@ -51,7 +51,12 @@ async def call_once(
     """Call ``name`` once; raises a :class:`CallError` whose notes, when explained, are in its ``__notes__``."""
     network = SocketNetwork()
     drivers = Drivers(
-        system.discovery, url=discover(system.discovery, environ), network=network, clock=monotonic, random=random.random
+        system.discovery,
+        url=discover(system.discovery, environ),
+        network=network,
+        clock=monotonic,
+        random=random.random,
+        environ=environ,
     )
     client = Client(name, required=False, timeout=timeout, retries=None, classify=classify)
     backend = _backend(system, drivers, name, url)

@@ -84,6 +84,7 @@ def at_home(
         network=network,
         clock=monotonic,
         random=random.random,
+        environ=environ,
     )
     home = drivers.registering()
     address = advertised(

@@ -63,6 +63,7 @@ async def _run(post: Post, duty: Duty, system: System, name: str, environ: Mappi
         network=network,
         clock=monotonic,
         random=random.random,
+        environ=environ,
     )
     logs = outlets.install(
         service=name,

@@ -1,0 +1,104 @@
+"""Backend: a registry that a URL names; Means: what every driver is made with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from mizzen.assembly.identity import is_loopback
+from mizzen.assembly.network import Network
+from mizzen.rules.config import DiscoveryConfig
+from mizzen.rules.discovery import Registrar, Resolver
+from mizzen.words.clock import Clock, Random
+from mizzen.words.errors import CallTimeout, StartError
+from mizzen.words.handler import Handler
+from mizzen.words.message import Request, Response
+
+if TYPE_CHECKING:
+    from mizzen.edges.http import Pool, Tls
+
+BACKEND_TIMEOUT = 2.0
+"""Seconds for a registry's answer where the driver does not say otherwise."""
+
+
+class Backend(Struct, frozen=True):
+    """A registry that a URL names."""
+
+    url: str
+    """Without its secrets: as logs and errors show it."""
+    resolver: Resolver
+    registrar: Registrar | None
+    address: tuple[str, int] | None = None
+    """Where it is; None for what is written down."""
+    close: Callable[[], None] = lambda: None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can read what is announced there."""
+        return self.address is None or is_loopback(self.address[0])
+
+
+class Means(Struct, frozen=True):
+    """What every driver is made with: the configuration, the network, time and chance."""
+
+    config: DiscoveryConfig
+    network: Network
+    clock: Clock
+    random: Random
+    sleep: Callable[[float], Awaitable[None]]
+    environ: Mapping[str, str]
+    health_port: int | None = None
+    """Where ``/health`` is when it is not on the service's own port."""
+
+    def connection(self, host: str, port: int, shown: str, tls: Tls | None) -> tuple[Handler, Pool]:
+        """A handler that calls ``host:port`` with a time limit, the call's own or ours, and the pool behind it.
+
+        A request that streams its answer is limited until the head of it has come; what then follows has no limit.
+        """
+        from mizzen.edges.http import Pool, PoolLimits
+
+        pool = Pool(host, port, tls=tls, connect=self.network.connect, limits=PoolLimits(), clock=self.clock, peer=shown)
+
+        async def call(request: Request) -> Response:
+            seconds = request.call.timeout if request.call is not None else BACKEND_TIMEOUT
+            try:
+                async with asyncio.timeout(seconds):
+                    return await pool.send(request)
+            except TimeoutError:
+                raise CallTimeout(f"no answer from {shown} in {seconds:.1f}s", peer=shown, limit="call") from None
+
+        return call, pool
+
+    def secret(self, options: Mapping[str, str]) -> Callable[[], str | None]:
+        """The token or password of the moment: from ``token_file``, else the URL's, else the configuration's."""
+        config = self.config
+
+        def token() -> str | None:
+            if config.token_file:
+                from pathlib import Path
+
+                return Path(config.token_file).read_text().strip()  # read anew each time: tokens are rotated
+            return options.get("token") or (str(config.token) if config.token else None)
+
+        return token
+
+
+def options_of(query: str, shown: str, known: Iterable[str]) -> dict[str, str]:
+    """The options in the query of a registry's URL; ``StartError`` names one that is unknown."""
+    from urllib.parse import parse_qs
+
+    options = {name: values[-1] for name, values in parse_qs(query).items()}
+    if unknown := [name for name in options if name not in known]:
+        raise StartError(f"{shown} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(known)}")
+    return options
+
+
+def switch(options: Mapping[str, str], name: str, shown: str, default: bool = False) -> bool:
+    """An option that is on or off; ``StartError`` for anything else: a token must not travel in clear by a slip."""
+    said = options.get(name, str(default).lower())
+    if said not in ("true", "false"):
+        raise StartError(f"{shown} has {name}={said}", fix=f"it takes {name}=true or {name}=false")
+    return said == "true"

@@ -1,0 +1,1 @@
+"""Real registries as processes: found, started, broken and ended by a test."""
