@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mizzen.words.errors import StartError
 
+from .listening import BACKLOG, Accepting
 from .unix import bind_unix, identity_of, path_of, remove
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 Lookup = Callable[[str, int], Awaitable[list[tuple[Any, ...]]]]
 """The addresses of a name, as ``getaddrinfo`` gives them."""
-
-BACKLOG = 2048
-"""Connections that may wait to be accepted: a burst after a restart must not be refused."""
-
 
 SOCKET_MODE = 0o660
 """Who may connect to a Unix socket: its owner and its group, such as that of the proxy in front."""
@@ -33,7 +30,11 @@ class Listener(Protocol):
     port: int
     """0 on a Unix socket, which has none."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop at once; whoever waits to be accepted is reset."""
+
+    async def drain(self) -> None:
+        """Stop, and lose nobody who has come so far."""
 
 
 class Network(Protocol):
@@ -45,17 +46,24 @@ class Network(Protocol):
     async def listen(self, host: str, port: int, factory: Callable[[], asyncio.Protocol]) -> Listener: ...
 
 
-class _Sockets:
-    def __init__(self, server: asyncio.AbstractServer, port: int, path: str = "") -> None:
-        self._server = server
+class _Socket:
+    def __init__(self, accepting: Accepting, port: int, path: str = "") -> None:
+        self._accepting = accepting
         self._path = path
         self._identity = identity_of(path) if path else (0, 0)
         self.port = port
 
     def close(self) -> None:
+        self._remove()
+        self._accepting.close()
+
+    async def drain(self) -> None:
+        self._remove()
+        await self._accepting.drain()
+
+    def _remove(self) -> None:
         if self._path:
             remove(self._path, self._identity)
-        self._server.close()
 
 
 class SocketNetwork:
@@ -63,7 +71,7 @@ class SocketNetwork:
 
     def __init__(self, *, socket_mode: int = SOCKET_MODE, lookup: Lookup | None = None) -> None:
         self._socket_mode = socket_mode
-        self._lookup = lookup or _look_up
+        self._lookup = lookup
 
     async def connect(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, tls: Tls | None
@@ -87,6 +95,10 @@ class SocketNetwork:
             return await loop.create_unix_connection(factory, path)
         if _is_address(host):
             return await loop.create_connection(factory, host, port)
+        if self._lookup is None:
+            from .lookups import Lookups
+
+            self._lookup = Lookups()
         addresses = await self._lookup(host, port)
         if len(addresses) == 1:
             return await loop.create_connection(factory, *addresses[0][4][:2], family=addresses[0][0])
@@ -105,14 +117,11 @@ class SocketNetwork:
         path = path_of(host)
         if path is not None:
             bound = bind_unix(path, mode=self._socket_mode, backlog=BACKLOG)
-            return _Sockets(await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG), 0, path)
+            server = await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)
+            return _Socket(Accepting(server, bound, factory), 0, path)
         bound = bind(host, port)
         server = await loop.create_server(factory, sock=bound, backlog=BACKLOG)
-        return _Sockets(server, bound.getsockname()[1])
-
-
-async def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
-    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return _Socket(Accepting(server, bound, factory), bound.getsockname()[1])
 
 
 def _is_address(host: str) -> bool:
