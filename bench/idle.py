@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from servers import Server
+from programs import Server
 from start import read_memory
 
 CONNECTIONS = 10_000

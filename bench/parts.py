@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import client as calls
+import discovery as registry
 import idle
 import machine
+import programs
 import rounds
 import scenarios
-import servers
 import slow
 import start
 from figures import Budget, Ratio, ratios, spread, table
@@ -30,19 +31,19 @@ class Contestants(NamedTuple):
     """The Python that has FastAPI and uvicorn."""
 
     @contextlib.contextmanager
-    def run(self, service: str, core: int | None, user_url: str = "", **settings: str) -> Iterator[dict[str, servers.Server]]:
+    def run(self, service: str, core: int | None, user_url: str = "", **settings: str) -> Iterator[dict[str, programs.Server]]:
         """Every contestant's ``service``, all of them up; ``settings`` are Mizzen's own."""
-        running: dict[str, servers.Server] = {}
+        running: dict[str, programs.Server] = {}
         key = f"MIZZEN__SERVICES__{service.upper()}__"
         own = {key + name: value for name, value in settings.items()}
         try:
-            running["mizzen"] = servers.mizzen(service, core=core, user_url=user_url, settings=own)
+            running["mizzen"] = programs.mizzen(service, core=core, user_url=user_url, settings=own)
             if self.go is not None:
-                running["go"] = servers.go(self.go, core=core, user_url=user_url)
+                running["go"] = programs.go(self.go, core=core, user_url=user_url)
             if self.peer_python is not None:
-                running["fastapi"] = servers.fastapi(self.peer_python, core=core, user_url=user_url)
+                running["fastapi"] = programs.fastapi(self.peer_python, core=core, user_url=user_url)
                 if service == "user":
-                    running["uvicorn"] = servers.uvicorn(self.peer_python, core=core)
+                    running["uvicorn"] = programs.uvicorn(self.peer_python, core=core)
             for server in running.values():
                 server.wait("/users/1" if service == "user" else "/orders/1")
             yield running
@@ -69,7 +70,7 @@ def server(bench: Bench) -> None:
 def hop(bench: Bench) -> None:
     """A request that calls another service; CPU is that of the calling one alone."""
     cores = bench.plan.cores
-    peer = servers.mizzen("user", core=cores.load, name="peer")
+    peer = programs.mizzen("user", core=cores.load, name="peer")
     try:
         peer.wait("/users/1")
         with bench.contestants.run("order", cores.server, peer.url) as running:
@@ -81,7 +82,7 @@ def hop(bench: Bench) -> None:
 def client(bench: Bench) -> None:
     """A call with everything on, beside a bare aiohttp client."""
     cores = bench.plan.cores
-    peer = servers.mizzen("user", core=cores.load, name="peer")
+    peer = programs.mizzen("user", core=cores.load, name="peer")
     try:
         peer.wait("/users/1")
         seen = calls.measure_client(peer.url + "/users/1", rounds=bench.plan.rounds, core=cores.server)
@@ -156,7 +157,7 @@ def idle_connections(bench: Bench) -> None:
 def promises(bench: Bench) -> None:
     """How fast a deadline ends a slow chain, and how fast probes answer at saturation."""
     cores = bench.plan.cores
-    peer = servers.mizzen("user", core=cores.load, name="peer")
+    peer = programs.mizzen("user", core=cores.load, name="peer")
     try:
         peer.wait("/users/1")
         print("\ndeadlines and probes")
@@ -165,6 +166,36 @@ def promises(bench: Bench) -> None:
         peer.stop()
     print(table(("of Mizzen", "time"), [(name, outcome.text) for name, outcome in outcomes.items()], left=2))
     bench.results["slow"] = {name: outcome.numbers for name, outcome in outcomes.items()}
+
+
+def discovery(bench: Bench) -> None:
+    """1,000 services of ten instances in the embedded registry, and a process that watches all of them."""
+    cores = bench.plan.cores
+    seen = registry.measure(cores.server, cores.load)
+    print(f"\n{registry.SERVICES:,} services of {registry.EACH} instances in the embedded registry")
+    rows = [
+        (name, f"{each.wall_us:,.0f}", _number(each.cpu_us, 0))
+        for name, each in (("registration", seen.registered), ("heartbeat without news", seen.beat))
+    ]
+    print(table((f"{registry.CONNECTIONS} connections", "µs each", "CPU µs each"), rows))
+    print(f"  memory of the registry: {_number(seen.empty_mb, 0)} MB empty, {_number(seen.full_mb, 0)} MB full")
+    rows = []
+    for each in (seen.few, seen.all):
+        print(
+            f"  {each.services:,} watched: all there after {each.first_s:.2f} s, {each.errors} reads failed;"
+            f" a changed instance is known after {each.change_ms:.1f} ms"
+        )
+        for index, who in enumerate(("registry", "watcher")):
+            pairs = ((each.first_cpu_s, 2), (each.resident_mb, 0), (each.rest, 2), (each.change_cpu_us, 0))
+            rows.append((f"{each.services:,} watched", who, *(_number(pair[index], digits) for pair, digits in pairs)))
+    print(table(("", "", "CPU s until all", "MB", "CPU % at rest", "CPU µs/change"), rows, left=2))
+    for index, who in enumerate(("registry", "watcher")):
+        pair = ratios([seen.all.change_cpu_us[index]], [seen.few.change_cpu_us[index]])
+        what = f"CPU of one change, {who} with {registry.SERVICES:,} services watched"
+        bench.ratios.append(Ratio(what, f"with {registry.FEW}", pair, scenarios.ONE_CHANGE))
+    bench.results["discovery"] = {
+        name: part._asdict() if isinstance(part, tuple) else part for name, part in seen._asdict().items()
+    }
 
 
 def _report(bench: Bench, asked: Sequence[Scenario], samples: Samples) -> None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from arrivals import Latency, arrive
 from machine import Cores
+from programs import Server
 from saturation import saturate
 from scenarios import SERVICES, Scenario
-from servers import Server
 
 LOADED = 0.7
 """Share of saturation at which latency is measured."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import machine
 import parts
+import programs
 import saturation
-import servers
 from figures import Ratio, ratio_table
 from rounds import Plan
 
@@ -30,8 +30,9 @@ PARTS = {
     "memory": parts.memory,
     "idle": parts.idle_connections,
     "slow": parts.promises,
+    "discovery": parts.discovery,
 }
-"""Server, hop, client call, start to first 200, memory, 10,000 idle connections, deadlines and probes."""
+"""Server, hop, client call, start to first 200, memory, 10,000 idle connections, deadlines and probes, 1,000 services."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     began = time.monotonic()
     machine.open_files(16_000)
-    programs = {folder: servers.build_go(folder) for folder in ("go", "generator")}
-    built = {folder: made for folder, made in programs.items() if isinstance(made, Path)}
+    references = {folder: programs.build_go(folder) for folder in ("go", "generator")}
+    built = {folder: made for folder, made in references.items() if isinstance(made, Path)}
     plan = Plan(options.rounds, options.seconds, machine.cores(), built.get("generator"))
     print(
         f"{machine.describe()}; {plan.rounds} interleaved rounds, {plan.seconds:g} s for what has a budget; "
         f"saturation by {saturation.tool()}, arrivals by {'bench/generator' if plan.generator else 'bench/fallback.py'}"
     )
-    for folder, made in programs.items():
+    for folder, made in references.items():
         if not isinstance(made, Path):
             print(f"without bench/{folder}: {made}")
     if options.peer_python is None:
@@ -91,7 +92,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=float(environ("BENCH_SECONDS") or 2))
     wanted = (environ("BENCH_PARTS") or " ".join(PARTS)).split()
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=wanted)
-    parser.add_argument("--out", type=absolute, default=servers.OUT / "last.json", help="where every sample is kept, as JSON")
+    parser.add_argument("--out", type=absolute, default=programs.OUT / "last.json", help="where every sample is kept, as JSON")
     options = parser.parse_args(arguments)
     if wrong := [part for part in options.parts if part not in PARTS]:
         parser.error(f"BENCH_PARTS has {', '.join(wrong)}; there are {', '.join(PARTS)}")

@@ -52,3 +52,5 @@ HOP = (
 CLIENT_CALL = Budget(0.4)
 FIRST_200 = Budget(1.3)
 RESIDENT_MB = Budget(35.0)
+ONE_CHANGE = Budget(2.0)
+"""A change costs what its own service does: beside a hundred times as many watches, twice is noise and a hundred is not."""

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import servers
+import programs
 from saturation import saturate
 
 DEADLINE_MS = 50
@@ -30,14 +30,14 @@ class Outcome(NamedTuple):
 
 def measure(user_url: str, *, core: int | None, other: int | None) -> dict[str, Outcome]:
     """Both measurements, each on a server of its own."""
-    order = servers.mizzen("order", core=core, user_url=user_url, name="deadline-order")
+    order = programs.mizzen("order", core=core, user_url=user_url, name="deadline-order")
     try:
         order.wait("/orders/1")
         outcomes = {f"time to 504, x-request-timeout-ms: {DEADLINE_MS}, chain of two": _deadlines(order.url)}
     finally:
         order.stop()
     limit = {"MIZZEN__SERVICES__USER__LIMITS__IN_FLIGHT": str(PLACES)}
-    user = servers.mizzen("user", core=core, settings=limit, name="saturated-user")
+    user = programs.mizzen("user", core=core, settings=limit, name="saturated-user")
     try:
         user.wait("/users/1")
         for path, outcome in _probes(user, other).items():
@@ -55,7 +55,7 @@ def _deadlines(url: str) -> Outcome:
     return Outcome(outcome.text + wrong, outcome.numbers | {"not_504": others.total()})
 
 
-def _probes(server: servers.Server, other: int | None) -> dict[str, Outcome]:
+def _probes(server: programs.Server, other: int | None) -> dict[str, Outcome]:
     url = server.url
     holders = [threading.Thread(target=_hold, args=(url,)) for _ in range(PLACES)]
     for holder in holders:

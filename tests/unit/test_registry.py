@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from mizzen.edges.registry import Registry
-from mizzen.edges.registry.agent import SERVICES
 from mizzen.words.errors import ConnectFailed
 from mizzen.words.message import Headers, Request, Response
 
@@ -22,7 +21,7 @@ BOOT = 1_700_000_000.0
 class World:
     """A registry, its time, and the services that it probes."""
 
-    def __init__(self, *, token: str | None = None, tcp: bool = True) -> None:
+    def __init__(self, *, token: str | None = None, tcp: bool = True, instances: int = 100, random: float = 0.0) -> None:
         self.now = 1000.0
         self.probes: list[Request] = []
         self.connects: list[tuple[str, int]] = []
@@ -36,6 +35,8 @@ class World:
             probe=self.probe,
             connect=self.connect if tcp else None,
             token=token,
+            random=lambda: random,
+            instances=instances,
         )
 
     async def probe(self, request: Request) -> Response:
@@ -209,10 +210,11 @@ def test_with_a_token_whoever_shows_it_may_ask(headers: dict[str, str], status: 
     [
         ("GET", "/v1/kv/some/key"),
         ("PUT", "/v1/session/create"),
-        ("PUT", "/v1/agent/check/register"),
+        ("PUT", "/v1/agent/force-leave/mizzen"),
         ("GET", "/v1/agent/connect/ca/roots"),
-        ("PUT", "/v1/catalog/register"),
-        ("GET", "/v1/health/node/mizzen"),
+        ("GET", "/v1/agent/health/service/name/user"),
+        ("GET", "/v1/catalog/connect/user"),
+        ("GET", "/v1/health/ingress/user"),
         ("GET", "/v1/acl/tokens"),
     ],
 )
@@ -236,7 +238,7 @@ def test_other_parts_of_consul_are_refused_by_name(method: str, target: str) -> 
         ("/v1/health/service/user?near=_agent", "near"),
         ("/v1/health/service/user?ns=team", "ns"),
         ("/v1/agent/services?filter=x", "filter"),
-        ("/v1/agent/service/u1?hash=abc", "hash"),
+        ("/v1/agent/services?hash=abc", "hash"),
         ("/v1/catalog/services?node-meta=a:b", "node-meta"),
         ("/v1/catalog/nodes?token=secret", "token"),
     ],
@@ -269,7 +271,8 @@ def test_a_parameter_without_meaning_here_is_refused_by_name(target: str, names:
         ({"Name": "u", "Check": {"GRPC": "127.0.0.1:1", "Interval": "1s"}}, "GRPC in a check"),
         ({"Name": "u", "Check": {"TTL": "5s", "HTTP": "http://127.0.0.1:1/", "Interval": "1s"}}, "exactly one"),
         ({"Name": "u", "Check": {}}, None),
-        ({"Name": "u", "Check": {"Name": "x"}}, "exactly one"),
+        ({"Name": "u", "Check": {"Name": "x"}}, "TTL must be > 0"),
+        ({"Name": "u", "Check": {"TTL": "0s"}}, "TTL must be > 0"),
         ({"Name": "u", "Check": {"TTL": "soon"}}, "ttl: expected a duration"),
         ({"Name": "u", "Check": {"TTL": 15}}, "ttl: Expected"),
         ({"Name": "u", "Check": {"HTTP": "http://127.0.0.1:1/"}}, "Interval must be > 0"),
@@ -329,13 +332,15 @@ def test_a_registry_holds_a_bounded_number_of_instances() -> None:
     """One that is held may register again, another one may not come in."""
 
     async def test(world: World) -> None:
-        for number in range(SERVICES):
+        for number in range(3):
             await world.register(id=str(number))
         await world.register(id="1")
-        body = {"ID": "more", "Name": "user"}
-        assert (await world.ask("PUT", "/v1/agent/service/register", body)).status == 429
+        entry = {"Node": "pod", "Address": "10.0.0.9", "Service": {"Service": "user"}}
+        for path, body in (("agent/service/register", {"ID": "more", "Name": "user"}), ("catalog/register", entry)):
+            assert (await world.ask("PUT", f"/v1/{path}", body)).status == 429
+        assert len(await world.get("/v1/health/service/user")) == 3
 
-    play(test)
+    play(test, instances=3)
 
 
 def test_tcp_checks_are_refused_where_nothing_opens_connections() -> None:
@@ -453,13 +458,13 @@ def test_the_catalog_shows_services_nodes_and_checks_by_state() -> None:
             for state in ("any", "passing", "critical", "warning")
         }
         assert states == {
-            "any": ["serfHealth", "beat", "c"],
-            "passing": ["serfHealth", "beat"],
+            "any": ["beat", "c", "serfHealth"],
+            "passing": ["beat", "serfHealth"],
             "critical": ["c"],
             "warning": [],
         }
         assert [check["CheckID"] for check in await world.get("/v1/health/checks/user")] == ["beat", "c"]
-        assert (await world.get("/v1/agent/self"))["Meta"] == {"embedded": "mizzen"}
+        assert (await world.get("/v1/agent/self"))["Meta"]["embedded"] == "mizzen"
 
     play(test)
 
@@ -553,7 +558,7 @@ def test_a_query_that_is_given_up_leaves_nothing_behind() -> None:
         query.cancel()
         await asyncio.wait({query})
         assert world.registry.describe()["waiting"] == 0
-        assert world.registry._state.watchers == set()
+        assert repr(world.registry._state.index).endswith(", 0 topics waited for>")
 
     play(test)
 

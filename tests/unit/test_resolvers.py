@@ -574,9 +574,10 @@ def registration(instance: Instance = USER, **options: Any) -> dict[str, Any]:
     agent = Agent(Time())
     registrar = ConsulRegistrar(agent.call, token=lambda: "t", **options)
     asyncio.run(registrar.register(instance, "passing", "ok"))
-    body = agent.requests[0].body
+    [sent] = [request for request in agent.requests if request.path == "/v1/agent/service/register"]
+    body = sent.body
     assert isinstance(body, bytes)
-    assert agent.requests[0].headers == Headers(
+    assert sent.headers == Headers(
         [("accept", "application/json"), ("content-type", "application/json"), ("x-consul-token", "t")]
     )
     found: dict[str, Any] = json.loads(body)
@@ -590,6 +591,7 @@ def test_a_registration_carries_the_verdict_in_both_checks() -> None:
         "Name": "user",
         "Address": "10.0.0.7",
         "Port": 8101,
+        "Tags": [],
         "Meta": {"boot": "b1", "scheme": "http", "version": "1.4.2", "zone": "eu"},
         "Weights": {"Passing": 3, "Warning": 1},
         "EnableTagOverride": False,
@@ -702,18 +704,51 @@ def test_a_page_that_is_not_consuls_is_an_error_of_the_registry(method: str) -> 
 
 def test_a_lasting_mismatch_is_explained() -> None:
     """When the agent's own probe fails while we pass, the reason names the address and the setting."""
-
-    async def test() -> tuple[str | None, str | None]:
-        agent = Agent(Time())
-        registrar = ConsulRegistrar(agent.call, token=lambda: None)
-        await registrar.register(USER, "passing", "ok")
-        agrees = await registrar.mismatch(USER)
-        check = agent.registry._state.checks[f"service:{USER.id}:http"]
-        agent.registry._state.set_status(check, "critical", "connection refused")
-        return agrees, await registrar.mismatch(USER)
-
-    agrees, reason = asyncio.run(test())
-    assert agrees is None
+    beat = {f"service:{USER.id}:ttl": {"Status": "passing"}}
+    probe = {f"service:{USER.id}:http": {"Status": "critical", "Output": "connection refused"}}
+    assert mismatch(beat | {f"service:{USER.id}:http": {"Status": "passing"}}) is None
+    assert mismatch({f"service:{USER.id}:ttl": {"Status": "critical"}} | probe) is None
+    reason = mismatch(beat | probe)
     assert reason is not None
     assert "http://10.0.0.7:8101/health is critical (connection refused)" in reason
     assert "discovery.http_check = false" in reason
+
+
+def test_maintenance_mode_is_explained() -> None:
+    """An instance that an operator took out is told why it gets no calls, and what ends that."""
+    reason = mismatch({f"service:{USER.id}:ttl": {"Status": "passing"}, f"_service_maintenance:{USER.id}": {"Notes": "disk"}})
+    assert reason is not None
+    assert "in maintenance mode (disk); consul maint -disable -service=user-10.0.0.7-8101 ends it" in reason
+
+
+def mismatch(checks: dict[str, dict[str, str]]) -> str | None:
+    """What a registrar makes of an agent's checks."""
+    agent = Agent(Time())
+    agent.answer = Response.json_of(checks)
+    return asyncio.run(ConsulRegistrar(agent.call, token=lambda: None).mismatch(USER))
+
+
+@pytest.mark.parametrize(
+    ("headers", "doubtful", "said"),
+    [
+        ({"x-consul-knownleader": "false", "x-consul-lastcontact": "0"}, True,
+         "0 instances at index 7, degraded: consul has no leader"),
+        ({"x-consul-knownleader": "true", "x-consul-lastcontact": "45000"}, False,
+         "0 instances at index 7, degraded: no contact with consul's leader for 45s"),
+        ({"x-consul-knownleader": "true", "x-consul-lastcontact": "12"}, False, "0 instances at index 7"),
+        ({}, False, "0 instances at index 7"),
+    ],
+)  # fmt: skip
+def test_consul_without_a_leader_is_told_and_what_it_misses_is_in_doubt(
+    headers: dict[str, str], doubtful: bool, said: str
+) -> None:
+    """A server that has just started answers from an empty memory; answers by way of a stream carry no such header."""
+    watch = Watch()
+    watch.agent.answer = Response(200, b"[]", headers={"x-consul-index": "7", **headers})
+
+    async def test() -> None:
+        await watch.time.pass_by(0)
+        assert watch.feed.regressed[0] is doubtful
+        assert watch.resolver.describe()["watched"] == {"user": said}
+
+    watch.run(test)

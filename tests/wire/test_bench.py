@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import discovery
 import idle
+import programs
 import pytest
-import servers
 from arrivals import arrive
 from rounds import agree
 from saturation import saturate
@@ -28,9 +29,9 @@ DUE = 0.4
 
 
 @pytest.fixture(scope="module")
-def user() -> Iterator[servers.Server]:
+def user() -> Iterator[programs.Server]:
     """The measured user service, as the bench starts it."""
-    server = servers.mizzen("user", core=None, name="test-user")
+    server = programs.mizzen("user", core=None, name="test-user")
     server.wait("/users/1")
     yield server
     server.stop()
@@ -43,7 +44,7 @@ def generator(request: pytest.FixtureRequest) -> Path | None:
         return None
     if shutil.which("go") is None or sys.platform != "linux":
         pytest.skip("bench/generator needs Linux and Go: install go, or let the asyncio one do")
-    built = servers.build_go("generator")
+    built = programs.build_go("generator")
     if not isinstance(built, Path):
         pytest.fail(built)
     return built
@@ -78,7 +79,7 @@ def test_a_stall_is_seen_by_all_that_were_due_in_it(generator: Path | None, stal
     assert seen.p50_ms >= 50  # counted from when they were sent, all but one take microseconds
 
 
-def test_the_open_loop_counts_what_the_service_answers(user: servers.Server, generator: Path | None) -> None:
+def test_the_open_loop_counts_what_the_service_answers(user: programs.Server, generator: Path | None) -> None:
     """Small and large answers on several connections, and a 404 as failed."""
     for path in ("/users/1", "/picture"):
         latency = arrive(generator, user.address, path, rate=50, seconds=0.2, connections=4, core=None)
@@ -90,7 +91,7 @@ def test_the_open_loop_counts_what_the_service_answers(user: servers.Server, gen
 
 @pytest.mark.parametrize("path", [os.environ["PATH"], ""], ids=["as installed", "without wrk"])
 def test_the_closed_loop_counts_what_the_service_answers(
-    user: servers.Server, path: str, monkeypatch: pytest.MonkeyPatch
+    user: programs.Server, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request with a body, and a 404 as failed; a machine without wrk has the loop in asyncio."""
     monkeypatch.setenv("PATH", path)
@@ -101,14 +102,14 @@ def test_the_closed_loop_counts_what_the_service_answers(
     assert seen.failed == seen.requests > 0
 
 
-def test_the_go_reference_answers_as_mizzen_does(user: servers.Server) -> None:
+def test_the_go_reference_answers_as_mizzen_does(user: programs.Server) -> None:
     """Whatever is compared is the same work; ``agree`` raises where an answer differs."""
     if shutil.which("go") is None:
         pytest.skip("the reference needs Go: install go")
-    built = servers.build_go("go")
+    built = programs.build_go("go")
     if not isinstance(built, Path):
         pytest.skip(f"{built}; fetch its modules once: cd bench/go && go mod download")
-    reference = servers.go(built, core=None)
+    reference = programs.go(built, core=None)
     try:
         reference.wait("/users/1")
         for scenario in SERVER:
@@ -117,10 +118,10 @@ def test_the_go_reference_answers_as_mizzen_does(user: servers.Server) -> None:
         reference.stop()
 
 
-def test_contestants_that_differ_are_not_compared(user: servers.Server) -> None:
+def test_contestants_that_differ_are_not_compared(user: programs.Server) -> None:
     """What answers otherwise does other work, and what refuses does none."""
     scenario = SERVER[0]._replace(contestants=("mizzen", "other"))
-    other = servers.mizzen("order", core=None, user_url=user.url, name="test-order")
+    other = programs.mizzen("order", core=None, user_url=user.url, name="test-order")
     try:
         other.wait("/orders/1")
         with pytest.raises(RuntimeError, match="other answers 404 to GET /users/1"):
@@ -131,7 +132,7 @@ def test_contestants_that_differ_are_not_compared(user: servers.Server) -> None:
         other.stop()
 
 
-def test_idle_connections_are_held_and_weighed(user: servers.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_connections_are_held_and_weighed(user: programs.Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each was asked once; where there is no /proc the weight is not told."""
     for name in ("SETTLE", "BEFORE", "REST"):
         monkeypatch.setattr(idle, name, 0.05)
@@ -144,7 +145,7 @@ def test_a_run_ends_with_the_table(tmp_path: Path) -> None:
     """One part alone, in one round: what it measured, the ratio and the budget, and every sample in a file."""
     command = [
         sys.executable,
-        str(servers.HERE / "run.py"),
+        str(programs.HERE / "run.py"),
         "--parts",
         "start",
         "--rounds",
@@ -162,7 +163,17 @@ def test_a_run_ends_with_the_table(tmp_path: Path) -> None:
 
 def test_a_part_that_does_not_exist_is_named() -> None:
     """With those that do."""
-    command = [sys.executable, str(servers.HERE / "run.py")]
+    command = [sys.executable, str(programs.HERE / "run.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "BENCH_PARTS": "sever hop"})
     assert done.returncode == 2
-    assert "BENCH_PARTS has sever; there are server, hop, client, start, memory, idle, slow" in done.stderr
+    assert "BENCH_PARTS has sever; there are server, hop, client, start, memory, idle, slow, discovery" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="costs are read from /proc, which only Linux has")
+def test_a_registry_is_filled_watched_and_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both processes are weighed, every service has its snapshot, and every change is told."""
+    monkeypatch.setattr(discovery, "SERVICES", 20)
+    monkeypatch.setattr(discovery, "REST", 0.1)
+    seen = discovery.measure(None, None)
+    assert (seen.few.services, seen.all.services, seen.all.errors) == (10, 20, 0)
+    assert min(*seen.all.resident_mb, *seen.all.change_cpu_us, seen.registered.cpu_us, seen.beat.cpu_us) > 0

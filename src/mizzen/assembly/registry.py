@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -74,7 +75,15 @@ async def open_registry(host: str, port: int, *, token: str | None = None, netwo
         transport, _ = await network.connect(asyncio.Protocol, host, port, None)
         transport.close()
 
-    registry = Registry(clock=loop.time, wall=time.time, sleep=asyncio.sleep, probe=probe, connect=connect, token=token)
+    registry = Registry(
+        clock=loop.time,
+        wall=time.time,
+        sleep=asyncio.sleep,
+        probe=probe,
+        connect=connect,
+        token=token,
+        random=random.random,
+    )
     server = Server(
         registry.handler,
         limits=Limits(),

@@ -1,122 +1,94 @@
-"""``/v1/agent``: what the instances themselves call."""
+"""``/v1/agent/service``: what the instances themselves call."""
 
 from __future__ import annotations
 
 from mizzen.words.message import Request, Response
 
-from . import parse
-from .model import ADDRESS, DATACENTER, NODE, NODE_ID, Check, Service
-from .query import Query
+from . import parse, render
+from .blocking import Waiting
+from .index import service_topic
+from .model import CheckSpec, Service
+from .query import Query, wait_of
 from .refusal import Refusal, unsupported
 from .state import State
 
-SERVICES = 1000
-"""Registered instances at most: a bound on what a loop gone wrong can fill memory with."""
+INSTANCES = 20_000
+"""Registered instances at most: a bound on what a loop gone wrong can fill memory with (some 5 KB each)."""
 
 
 class AgentApi:
     """The endpoints, each given the request and the rest of its path."""
 
-    def __init__(self, state: State, *, tcp: bool) -> None:
+    def __init__(self, state: State, waiting: Waiting, *, tcp: bool, instances: int) -> None:
         self._state = state
+        self._waiting = waiting
         self._tcp = tcp
-
-    async def about(self, request: Request, rest: str) -> Response:
-        Query(request.query, ("pretty",))
-        config = {
-            "Datacenter": DATACENTER,
-            "PrimaryDatacenter": DATACENTER,
-            "NodeName": NODE,
-            "NodeID": NODE_ID,
-            "Server": True,
-            "Revision": "",
-            "Version": "mizzen",
-        }
-        member = {"Name": NODE, "Addr": ADDRESS, "Port": 0, "Status": 1, "Tags": {"dc": DATACENTER, "role": "consul"}}
-        return Response.json_of({"Config": config, "DebugConfig": {}, "Member": member, "Meta": {"embedded": "mizzen"}})
+        self._most = instances
 
     async def services(self, request: Request, rest: str) -> Response:
         Query(request.query, ("pretty",))
-        return Response.json_of({id: service.agent_json() for id, service in self._state.services.items()})
+        services = self._state.local.services
+        return Response.json_of({id: render.agent_service(services[id]) for id in sorted(services)})
 
     async def service(self, request: Request, rest: str) -> Response:
-        Query(request.query, ("pretty",))
-        service = self._state.services.get(rest)
-        if service is None:
-            raise Refusal(404, f"unknown service ID: {rest}")
-        return Response.json_of(service.agent_json())
-
-    async def checks(self, request: Request, rest: str) -> Response:
-        Query(request.query, ("pretty",))
-        return Response.json_of({id: check.json() for id, check in self._state.checks.items()})
+        query = Query(request.query, ("pretty", "hash", "wait"))
+        service, wait = self._service(rest), wait_of(query)
+        said, hashed = render.one_agent_service(service)
+        if query.text("hash") == hashed:
+            await self._waiting.unless(lambda: self._hash(rest) != hashed, service_topic(service.name), wait)
+            said, hashed = render.one_agent_service(self._service(rest))
+        response = Response.json_of(said)
+        response.headers.add("x-consul-contenthash", hashed)
+        return response
 
     async def register(self, request: Request, rest: str) -> Response:
         query = Query(request.query, ("replace-existing-checks",))
-        service, specs = parse.registration(await request.read())
-        if not self._tcp and any(spec.kind == "tcp" for spec in specs):
-            raise unsupported("TCP checks as it was started: nothing was handed to it that opens connections")
-        if len(self._state.services) >= SERVICES and service.id not in self._state.services:
-            raise Refusal(429, f"the embedded registry holds {SERVICES} instances, which is all it takes")
+        service, specs = parse.registration(await request.read(), self._state.local)
+        self.may_probe(specs)
+        self.room_for(service)
         self._state.put(service, specs, replace=query.flag("replace-existing-checks"))
-        return _done()
+        return Response(200)
 
     async def deregister(self, request: Request, rest: str) -> Response:
         Query(request.query, ())
         self._state.remove(self._known(rest))
-        return _done()
+        return Response(200)
 
     async def maintenance(self, request: Request, rest: str) -> Response:
+        """Of a service, or of the whole node where no id stands in the path."""
         query = Query(request.query, ("enable", "reason"))
         if not query.text("enable"):
             raise Refusal(400, "Missing value for enable")
-        self._state.maintain(self._known(rest), query.text("reason") if query.flag("enable") else None)
-        return _done()
+        service = self._known(rest) if rest else None
+        self._state.maintain(service, query.text("reason") if query.flag("enable") else None)
+        return Response(200)
 
-    async def check_pass(self, request: Request, rest: str) -> Response:
-        return self._beat(request, rest, "passing")
+    def may_probe(self, specs: list[CheckSpec]) -> None:
+        """Refuse checks that nothing here could make."""
+        if not self._tcp and any(spec.kind == "tcp" for spec in specs):
+            raise unsupported("TCP checks as it was started: nothing was handed to it that opens connections")
 
-    async def check_warn(self, request: Request, rest: str) -> Response:
-        return self._beat(request, rest, "warning")
+    def room_for(self, service: Service) -> None:
+        """Refuse one instance too many; one that is held already may register again."""
+        node = self._state.nodes.get(service.node.name)
+        if self._state.instances >= self._most and (node is None or service.id not in node.services):
+            raise Refusal(429, f"the embedded registry holds {self._most} instances, which is all it takes")
 
-    async def check_fail(self, request: Request, rest: str) -> Response:
-        return self._beat(request, rest, "critical")
+    def _hash(self, id: str) -> str:
+        service = self._state.local.services.get(id)
+        return render.one_agent_service(service)[1] if service else ""
 
-    async def check_update(self, request: Request, rest: str) -> Response:
-        Query(request.query, ())
-        status, output = parse.update(await request.read())
-        return self._renew(rest, status, output)
-
-    async def check_deregister(self, request: Request, rest: str) -> Response:
-        Query(request.query, ())
-        self._state.drop_check(self._check(rest))
-        return _done()
-
-    def _beat(self, request: Request, rest: str, status: str) -> Response:
-        return self._renew(rest, status, Query(request.query, ("note",)).text("note"))
-
-    def _renew(self, id: str, status: str, output: str) -> Response:
-        check = self._check(id)
-        if check.spec.kind != "ttl":
-            raise Refusal(500, f'CheckID "{id}" does not have associated TTL')
-        check.due = self._state.clock() + check.spec.ttl
-        self._state.set_status(check, status, output)
-        return _done()
-
-    def _check(self, id: str) -> Check:
-        check = self._state.checks.get(id)
-        if check is None:
-            raise Refusal(404, f'Unknown check ID "{id}". Ensure that the check ID is passed, not the check name.')
-        return check
+    def _service(self, id: str) -> Service:
+        service = self._state.local.services.get(id)
+        if service is None:
+            raise Refusal(404, f"unknown service ID: {id}")
+        return service
 
     def _known(self, id: str) -> Service:
-        service = self._state.services.get(id)
+        service = self._state.local.services.get(id)
         if service is None:
             raise Refusal(404, f'Unknown service ID "{id}". Ensure that the service ID is passed, not the service name.')
         return service
-
-
-def _done() -> Response:
-    return Response(200)
 
 
 async def elsewhere(request: Request, _rest: str) -> Response:

@@ -1,4 +1,4 @@
-"""``/v1/health``, ``/v1/catalog`` and ``/v1/status``: what those who look for instances call."""
+"""``/v1/health`` and ``/v1/catalog``, read: what those who look for instances call. All of it may block."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 from mizzen.words.message import Request, Response
 
+from . import render
 from .blocking import Waiting
 from .faults import Faults
-from .model import ADDRESS, DATACENTER, STATUSES, Service, node_json, serf_json
-from .query import READING, Query, blocking
+from .index import CHECKS, NODES, SERVICES, node_topic, service_topic
+from .model import STATUSES, Service
+from .query import READING, Query, blocking, mode
 from .refusal import Refusal
 from .state import State
 
 
 class CatalogApi:
-    """The endpoints, each given the request and the rest of its path; all but ``status`` may block."""
+    """The endpoints, each given the request and the rest of its path."""
 
     def __init__(self, state: State, waiting: Waiting, faults: Faults) -> None:
         self._state = state
@@ -28,17 +30,22 @@ class CatalogApi:
         passing, tags = query.flag("passing"), query.all("tag")
 
         def answer() -> list[Any]:
-            return [each.health_json() for each in self._tagged(rest, tags) if each.passing() or not passing]
+            return [render.health(each) for each in self._tagged(rest, tags) if not passing or each.passing()]
 
-        return await self._read(query, answer, lambda: self._state.index_of(rest))
+        return await self._read(query, answer, service_topic(rest))
 
     async def health_checks(self, request: Request, rest: str) -> Response:
-        query = Query(request.query, READING)
-
         def answer() -> list[Any]:
-            return [check.json() for each in self._tagged(rest, ()) for check in each.checks.values()]
+            return [render.check(each.checks[id]) for each in self._state.named(rest) for id in sorted(each.checks)]
 
-        return await self._read(query, answer, lambda: self._state.index_of(rest))
+        return await self._read(Query(request.query, READING), answer, service_topic(rest))
+
+    async def health_node(self, request: Request, rest: str) -> Response:
+        def answer() -> list[Any]:
+            node = self._state.nodes.get(rest)
+            return [render.check(node.checks[id]) for id in sorted(node.checks)] if node else []
+
+        return await self._read(Query(request.query, READING), answer, node_topic(rest))
 
     async def health_state(self, request: Request, rest: str) -> Response:
         query = Query(request.query, READING)
@@ -46,58 +53,76 @@ class CatalogApi:
             raise Refusal(400, f"Invalid state: {rest!r} (expected any, {', '.join(STATUSES)})")
 
         def answer() -> list[Any]:
-            checks = [serf_json(), *(check.json() for check in self._state.checks.values())]
-            return [check for check in checks if rest in ("any", check["Status"])]
+            return [render.check(check) for check in self._state.checks() if rest in ("any", check.status)]
 
-        return await self._read(query, answer, self._any)
+        return await self._read(query, answer, CHECKS)
 
-    async def catalog_services(self, request: Request, rest: str) -> Response:
-        query = Query(request.query, READING)
-
+    async def services(self, request: Request, rest: str) -> Response:
         def answer() -> dict[str, list[str]]:
-            names: dict[str, set[str]] = {"consul": set()}  # every Consul lists itself; tools look for it
-            for each in self._state.services.values():
-                names.setdefault(each.name, set()).update(each.tags)
-            return {name: sorted(tags) for name, tags in names.items()}
+            names: dict[str, list[str]] = {"consul": []}  # every Consul lists itself; tools look for it
+            for name in self._state.names():
+                names[name] = sorted({tag for each in self._state.named(name) for tag in each.tags})
+            return dict(sorted(names.items()))
 
-        return await self._read(query, answer, self._any)
+        return await self._read(Query(request.query, READING), answer, SERVICES)
 
-    async def catalog_service(self, request: Request, rest: str) -> Response:
+    async def service(self, request: Request, rest: str) -> Response:
         query = Query(request.query, (*READING, "tag"))
         tags = query.all("tag")
 
         def answer() -> list[Any]:
-            return [each.catalog_json() for each in self._tagged(rest, tags)]
+            return [render.catalog(each) for each in self._tagged(rest, tags)]
 
-        return await self._read(query, answer, lambda: self._state.index_of(rest))
+        return await self._read(query, answer, service_topic(rest))
 
-    async def catalog_nodes(self, request: Request, rest: str) -> Response:
-        return await self._read(Query(request.query, READING), lambda: [node_json()], self._any)
+    async def nodes(self, request: Request, rest: str) -> Response:
+        def answer() -> list[Any]:
+            return [render.node(self._state.nodes[name]) for name in sorted(self._state.nodes)]
 
-    async def catalog_datacenters(self, request: Request, rest: str) -> Response:
-        Query(request.query, ("pretty",))
-        return Response.json_of([DATACENTER])
+        return await self._read(Query(request.query, READING), answer, NODES)
 
-    async def leader(self, request: Request, rest: str) -> Response:
-        Query(request.query, ("pretty",))
-        return Response.json_of(f"{ADDRESS}:8300")
+    async def node(self, request: Request, rest: str) -> Response:
+        """A node and its services by their ids."""
 
-    def _any(self) -> int:
-        return self._state.index
+        def answer() -> dict[str, Any] | None:
+            node = self._state.nodes.get(rest)
+            if node is None:
+                return None
+            services = {id: render.node_service(node.services[id]) for id in sorted(node.services)}
+            return {"Node": render.node(node), "Services": services}
 
-    def _tagged(self, name: str, tags: list[str] | tuple[()]) -> list[Service]:
-        return [each for each in self._state.services.values() if each.name == name and all(tag in each.tags for tag in tags)]
+        return await self._read(Query(request.query, READING), answer, node_topic(rest))
 
-    async def _read(self, query: Query, answer: Callable[[], Any], index: Callable[[], int]) -> Response:
-        await self._waiting.until(index, blocking(query))
+    async def node_services(self, request: Request, rest: str) -> Response:
+        """The same with the services as a list."""
+
+        def answer() -> dict[str, Any]:
+            node = self._state.nodes.get(rest)
+            services = [render.node_service(node.services[id]) for id in sorted(node.services)] if node else None
+            return {"Node": render.node(node) if node else None, "Services": services}
+
+        return await self._read(Query(request.query, READING), answer, node_topic(rest))
+
+    def _tagged(self, name: str, tags: list[str]) -> list[Service]:
+        return [each for each in self._state.named(name) if all(tag in each.tags for tag in tags)]
+
+    async def _read(self, query: Query, answer: Callable[[], Any], topic: str) -> Response:
+        consistency, block = mode(query), blocking(query)
+        if self._faults.leaderless and consistency != "stale" and not query.flag("cached"):
+            raise Refusal(500, "No cluster leader")
+        await self._waiting.until(topic, block)
         said = answer()
-        if self._faults.filtered:
+        if (self._faults.filtered or self._faults.empty) and said is not None:
             said = type(said)()
         response = Response.json_of(said)
-        claimed = index() if self._faults.index is None else self._faults.index
-        response.headers.add("x-consul-index", str(claimed))
-        response.headers.add("x-consul-knownleader", "true")
-        response.headers.add("x-consul-lastcontact", "0")
+        headers = response.headers
+        headers.add("x-consul-index", str(self._state.index.of(topic) if self._faults.index is None else self._faults.index))
+        headers.add("x-consul-knownleader", "false" if self._faults.leaderless else "true")
+        headers.add("x-consul-lastcontact", "0")
+        headers.add("x-consul-effective-consistency", consistency)
+        headers.add("x-consul-query-backend", "blocking-query")
+        if query.flag("cached"):
+            headers.add("x-cache", "MISS")  # nothing is kept: every answer is new
         if self._faults.filtered:
-            response.headers.add("x-consul-results-filtered-by-acls", "true")
+            headers.add("x-consul-results-filtered-by-acls", "true")
         return response

@@ -17,6 +17,10 @@ from .state import State
 Connect = Callable[[str, int], Awaitable[None]]
 """Opens a TCP connection and closes it; raises ``OSError`` or ``CallError`` when it cannot be opened."""
 
+TIMEOUT = 10.0
+"""Seconds for a probe that says nothing of it; Consul's default."""
+PROBES, LATER = 200, 1.0
+"""Probes at once, and the seconds by which one more is put off: a bound on what they hold open."""
 AGENT = "Consul Health Check"  # what Consul says it is: services log or exempt probes by it
 
 
@@ -27,40 +31,53 @@ class Checks:
         self._state = state
         self._probe = probe
         self._connect = connect
+        self._under_way = 0
 
     def step(self) -> list[Check]:
         """Expire heartbeats, deregister what stayed critical too long; the checks to probe now."""
         now = self._state.clock()
-        for check in list(self._state.checks.values()):
-            if check.spec.kind == "ttl" and check.due is not None and check.due <= now:
-                check.due = None  # until the next beat
-                last = f" (last output before timeout follows): {check.output}" if check.output else ""
-                self._state.set_status(check, "critical", f"TTL expired{last}")
-        for service in list(self._state.services.values()):
-            critical = [check for check in service.checks.values() if check.status == "critical" and check.spec.forget_after]
-            if any(now - check.since >= check.spec.forget_after for check in critical):
-                self._state.remove(service)
-        return [check for check in self._state.checks.values() if self._due(check, now)]
+        probes = []
+        for check in self._state.timetable.due(now):
+            if check.node.checks.get(check.spec.id) is not check:
+                continue  # it went with its service, which another check of it ended
+            reaped = check.reaped
+            if reaped is not None and reaped <= now and check.service is not None:
+                self._state.remove(check.service)
+                continue
+            if not check.probing and check.due is not None and check.due <= now:
+                if check.spec.kind == "ttl":
+                    self._expire(check)
+                elif self._under_way < PROBES:
+                    self._under_way += 1
+                    check.probing = True  # from now on, not from when its task first runs
+                    probes.append(check)
+                else:
+                    check.due = now + LATER
+            self._state.timetable.plan(check)
+        return probes
 
-    def _due(self, check: Check, now: float) -> bool:
-        probed = check.spec.kind in ("http", "tcp")
-        return probed and not check.probing and check.due is not None and check.due <= now
+    def _expire(self, check: Check) -> None:
+        check.due = None  # until the next beat
+        last = f" (last output before timeout follows): {check.output}" if check.output else ""
+        self._state.set_status(check, "critical", f"TTL expired{last}")
 
     async def examine(self, check: Check) -> None:
         """Probe one check and note the result."""
-        check.probing = True
+        seconds = check.spec.timeout or TIMEOUT
         try:
-            async with asyncio.timeout(check.spec.timeout):
+            async with asyncio.timeout(seconds):
                 status, output = await (self._http(check) if check.spec.kind == "http" else self._tcp(check))
         except TimeoutError:
-            status, output = "critical", f"no answer from {check.spec.target} in {check.spec.timeout:g}s"
+            status, output = "critical", f"no answer from {check.spec.target} in {seconds:g}s"
         except (OSError, CallError) as error:
             status, output = "critical", f"{type(error).__name__}: {error}"
         finally:
+            self._under_way -= 1
             check.probing = False
             check.due = self._state.clock() + check.spec.interval
-        if self._state.checks.get(check.spec.id) is check:  # it may have been replaced meanwhile
+        if check.node.checks.get(check.spec.id) is check:  # it may have been replaced meanwhile
             self._count(check, status, output)
+            self._state.timetable.plan(check)
 
     def _count(self, check: Check, status: str, output: str) -> None:
         """Let a result through once enough of its kind came in a row."""
@@ -87,7 +104,8 @@ class Checks:
             for value in values:
                 headers.add(name, value)
         now = self._state.clock()
-        call = Call(idempotent=True, timeout=spec.timeout, started=now, deadline=now + spec.timeout)
+        seconds = spec.timeout or TIMEOUT
+        call = Call(idempotent=True, timeout=seconds, started=now, deadline=now + seconds)
         request = Request(
             spec.method,
             parts.path or "/",

@@ -18,14 +18,14 @@ class Guard:
     """
 
     def __init__(self, token: str | None) -> None:
-        self._token = token
+        self.token = token
 
     def check(self, request: Request) -> None:
         headers = request.headers
         if "origin" in headers:
             raise Refusal(403, "the embedded registry answers no web pages (the request has an Origin header)")
-        if self._token is not None:
-            if not hmac.compare_digest(self._shown(request).encode(), self._token.encode()):
+        if self.token is not None:
+            if not hmac.compare_digest(self._shown(request).encode(), self.token.encode()):
                 raise Refusal(403, "Permission denied: this registry wants its token in X-Consul-Token")
             return
         if request.peer and not is_loopback(_host(request.peer)):
@@ -39,7 +39,7 @@ class Guard:
         return request.headers.get("x-consul-token") or bearer.removeprefix("Bearer ")
 
     def __repr__(self) -> str:
-        return f"<Guard {'token' if self._token else 'loopback only'}>"
+        return f"<Guard {'token' if self.token else 'loopback only'}>"
 
 
 def is_loopback(host: str) -> bool:

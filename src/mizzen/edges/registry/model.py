@@ -1,4 +1,4 @@
-"""Services and checks as the registry holds them, and as Consul's JSON shows them."""
+"""What the registry holds: nodes, the services on them and their checks."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ NODE_ID = "6d697a7a-656e-4000-8000-000000000000"
 ADDRESS = "127.0.0.1"
 DATACENTER = "dc1"
 """Consul's own default name."""
-OUTPUT = 4096
-"""Bytes of a check's output that are kept; Consul's default."""
+SERF = "serfHealth"
+"""How Consul names the check of an agent itself, which only the catalog shows."""
 STATUSES = ("passing", "warning", "critical")
 
-Kind = Literal["ttl", "http", "tcp", "maintenance"]
-
+Kind = Literal["ttl", "http", "tcp", "maintenance", ""]
+"""What decides a check; nothing of ours does where it is empty: whoever put it into the catalog says how it stands."""
 
 UNVERIFIED = "https+unverified"
 """The scheme of a probe's peer whose certificate is not looked at."""
 
 
-class CheckSpec(msgspec.Struct, frozen=True, kw_only=True):
+class CheckSpec(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A check as it was registered; durations in seconds."""
 
     id: str
     name: str
     kind: Kind
     notes: str = ""
+    output: str = ""
     status: str = "critical"
     ttl: float = 0.0
     interval: float = 0.0
-    timeout: float = 10.0
+    timeout: float = 0.0
+    """0 when it was not said."""
     target: str = ""
     method: str = "GET"
     header: dict[str, list[str]] = {}
@@ -44,11 +46,39 @@ class CheckSpec(msgspec.Struct, frozen=True, kw_only=True):
     success_before_passing: int = 0
     failures_before_critical: int = 0
     failures_before_warning: int = 0
+    alone: bool = False
+    """Whether it did not come with a service."""
+    type: str = ""
+    definition: dict[str, Any] = {}
+    """What a check in the catalog says of how it is made, for whoever makes it; both are shown, and nothing else."""
 
 
-class Service(msgspec.Struct, kw_only=True):
+class Node(msgspec.Struct, kw_only=True, eq=False):
+    """An agent, or what somebody put into the catalog as one."""
+
+    name: str
+    id: str = ""
+    address: str
+    tagged: dict[str, str] | None = None
+    meta: dict[str, str] | None = None
+    services: dict[str, Service] = {}
+    checks: dict[str, Check] = {}
+    """Its own and those of its services."""
+    own: dict[str, Check] = {}
+    """Those of no service: they count for every service on it."""
+    created: int = 0
+    modified: int = 0
+
+    def same(self, other: Node) -> bool:
+        """Whether both say the same, what is on them aside."""
+        mine, theirs = (self.id, self.address, self.tagged, self.meta), (other.id, other.address, other.tagged, other.meta)
+        return mine == theirs
+
+
+class Service(msgspec.Struct, kw_only=True, eq=False):
     """A registered service instance."""
 
+    node: Node
     id: str
     name: str
     address: str = ""
@@ -56,7 +86,8 @@ class Service(msgspec.Struct, kw_only=True):
     tags: list[str] = []
     meta: dict[str, str] = {}
     tagged: dict[str, Any] = {}
-    weights: dict[str, int]
+    weights: tuple[int, int] = (1, 1)
+    """When passing, and with a warning."""
     override: bool = False
     checks: dict[str, Check] = {}
     created: int = 0
@@ -64,129 +95,62 @@ class Service(msgspec.Struct, kw_only=True):
 
     def same(self, other: Service) -> bool:
         """Whether both say the same, their checks and indexes aside."""
-        return self.agent_json() == other.agent_json()
+        return self.said() == other.said()
 
-    def agent_json(self) -> dict[str, Any]:
-        return {
-            "ID": self.id,
-            "Service": self.name,
-            "Tags": self.tags,
-            "Meta": self.meta,
-            "Port": self.port,
-            "Address": self.address,
-            "TaggedAddresses": self.tagged,
-            "Weights": self.weights,
-            "EnableTagOverride": self.override,
-            "Datacenter": DATACENTER,
-        }
-
-    def health_json(self) -> dict[str, Any]:
-        service = self.agent_json()
-        del service["Datacenter"]
-        return {
-            "Node": node_json(),
-            "Service": {**service, "CreateIndex": self.created, "ModifyIndex": self.modified},
-            "Checks": [serf_json(), *(check.json() for check in self.checks.values())],
-        }
-
-    def catalog_json(self) -> dict[str, Any]:
-        node = node_json()
-        return {
-            **{key: node[key] for key in ("ID", "Node", "Address", "Datacenter", "TaggedAddresses")},
-            "NodeMeta": node["Meta"],
-            "ServiceID": self.id,
-            "ServiceName": self.name,
-            "ServiceTags": self.tags,
-            "ServiceAddress": self.address,
-            "ServicePort": self.port,
-            "ServiceMeta": self.meta,
-            "ServiceTaggedAddresses": self.tagged,
-            "ServiceWeights": self.weights,
-            "ServiceEnableTagOverride": self.override,
-            "CreateIndex": self.created,
-            "ModifyIndex": self.modified,
-        }
+    def said(self) -> tuple[Any, ...]:
+        """What was registered."""
+        return (
+            self.id, self.name, self.address, self.port, self.tags, self.meta, self.tagged, self.weights, self.override,
+        )  # fmt: skip
 
     def passing(self) -> bool:
-        """Whether every check passes."""
-        return all(check.status == "passing" for check in self.checks.values())
+        """Whether every check passes, its node's among them."""
+        return all(check.status == "passing" for check in self.checks.values()) and all(
+            check.status == "passing" for check in self.node.own.values()
+        )
 
 
 class Check:
-    """A check of a service, and how it stands."""
+    """A check of a service or a node, and how it stands."""
 
     __slots__ = (
-        "created", "due", "failures", "modified", "output", "probing", "service", "since", "spec", "status", "successes",
+        "created", "due", "failures", "modified", "node", "output", "planned", "probing", "service", "since", "spec", "status",
+        "successes",
     )  # fmt: skip
 
-    def __init__(self, spec: CheckSpec, service: Service, *, now: float) -> None:
+    def __init__(self, spec: CheckSpec, node: Node, service: Service | None, *, now: float) -> None:
         self.spec = spec
+        self.node = node
         self.service = service
         self.status = spec.status
-        self.output = ""
-        self.due: float | None = now + spec.ttl if spec.kind == "ttl" else now
+        self.output = spec.output
+        self.due: float | None = now + spec.ttl if spec.kind == "ttl" else now if spec.kind in ("http", "tcp") else None
         """When a TTL expires or the next probe begins; None for never."""
-        if spec.kind == "maintenance":
-            self.due = None
         self.since = now
         """When it took its present status."""
+        self.planned: float | None = None
+        """When the timetable looks at it."""
         self.probing = False
         # as if the thresholds had been met: the first result counts at once (Consul's NewStatusHandler)
         self.successes = spec.success_before_passing
         self.failures = spec.failures_before_critical
         self.created = self.modified = 0
 
-    def json(self) -> dict[str, Any]:
-        spec = self.spec
-        return {
-            "Node": NODE,
-            "CheckID": spec.id,
-            "Name": spec.name,
-            "Status": self.status,
-            "Notes": spec.notes,
-            "Output": self.output,
-            "ServiceID": self.service.id,
-            "ServiceName": self.service.name,
-            "ServiceTags": self.service.tags,
-            "Type": spec.kind,
-            "Interval": f"{spec.interval:g}s" if spec.interval else "",
-            "Timeout": f"{spec.timeout:g}s" if spec.interval else "",
-            "Definition": {},
-            "CreateIndex": self.created,
-            "ModifyIndex": self.modified,
-        }
+    def same(self, other: Check) -> bool:
+        """Whether both say the same."""
+        mine, theirs = self.spec, other.spec
+        told = (self.status, self.output, mine.name, mine.notes, mine.definition)
+        return told == (other.status, other.output, theirs.name, theirs.notes, theirs.definition)
 
+    @property
+    def reaped(self) -> float | None:
+        """When its service is deregistered unless it recovers; None for never."""
+        lasting = self.status == "critical" and self.spec.forget_after and self.service is not None
+        return self.since + self.spec.forget_after if lasting else None
 
-def node_json() -> dict[str, Any]:
-    """The one node there is."""
-    return {
-        "ID": NODE_ID,
-        "Node": NODE,
-        "Address": ADDRESS,
-        "Datacenter": DATACENTER,
-        "TaggedAddresses": {"lan": ADDRESS, "wan": ADDRESS},
-        "Meta": {},
-        "CreateIndex": 1,
-        "ModifyIndex": 1,
-    }
-
-
-def serf_json() -> dict[str, Any]:
-    """The node's own check, which every agent has; ours passes as long as it answers."""
-    return {
-        "Node": NODE,
-        "CheckID": "serfHealth",
-        "Name": "Serf Health Status",
-        "Status": "passing",
-        "Notes": "",
-        "Output": "Agent alive and reachable",
-        "ServiceID": "",
-        "ServiceName": "",
-        "ServiceTags": [],
-        "Type": "",
-        "Interval": "",
-        "Timeout": "",
-        "Definition": {},
-        "CreateIndex": 1,
-        "ModifyIndex": 1,
-    }
+    @property
+    def next(self) -> float | None:
+        """When there is something to do about it."""
+        due = None if self.probing else self.due
+        reaped = self.reaped
+        return reaped if due is None else due if reaped is None else min(due, reaped)

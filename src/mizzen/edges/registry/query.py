@@ -56,19 +56,34 @@ class Block(msgspec.Struct, frozen=True):
     wait: float
 
 
-def blocking(query: Query) -> Block:
-    """What a read's common parameters ask for; a `Refusal` says what is wrong with them."""
+def mode(query: Query) -> str:
+    """Which consistency a read asks for; a `Refusal` for two at once."""
     if query.flag("stale") and query.flag("consistent"):
         raise Refusal(400, "Cannot specify ?stale with ?consistent, conflicting semantics.")
     if query.flag("cached") and query.flag("consistent"):
         raise Refusal(400, "Cannot specify ?cached with ?consistent, conflicting semantics.")
-    if query.text("dc", DATACENTER) != DATACENTER:
-        raise Refusal(500, f"No path to datacenter {query.text('dc')!r}: the embedded registry has {DATACENTER} alone")
-    text = query.text("index", "0") or "0"
+    return "consistent" if query.flag("consistent") else "stale" if query.flag("stale") else "leader"
+
+
+def blocking(query: Query) -> Block:
+    """What a read's common parameters ask for; a `Refusal` says what is wrong with them."""
+    same_datacenter(query.text("dc"))
+    text = query.text("index") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise Refusal(400, f"Invalid index: {text!r}")
+    return Block(int(text), wait_of(query))
+
+
+def same_datacenter(name: str) -> None:
+    """Refuse every datacenter but the one there is."""
+    if name not in ("", DATACENTER):
+        raise Refusal(500, f"No path to datacenter {name!r}: the embedded registry has {DATACENTER} alone")
+
+
+def wait_of(query: Query) -> float:
+    """Seconds that a query may wait."""
     try:
         wait = parse_duration(query.text("wait")) if query.text("wait") else WAIT
     except ValueError as error:
         raise Refusal(400, f"Invalid wait time: {error}") from None
-    return Block(int(text), min(wait or WAIT, WAIT_MOST))
+    return min(wait or WAIT, WAIT_MOST)

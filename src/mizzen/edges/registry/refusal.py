@@ -8,13 +8,17 @@ from mizzen.words.message import Headers, Response
 class Refusal(Exception):
     """An answer that is not what was asked for; plain text, as Consul's own."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, *, allow: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self._allow = allow
 
     def response(self) -> Response:
-        return Response(self.status, self.text.encode(), headers=Headers.of([(b"content-type", b"text/plain; charset=utf-8")]))
+        headers = Headers.of([(b"content-type", b"text/plain; charset=utf-8")])
+        if self._allow:
+            headers.add("allow", self._allow)
+        return Response(self.status, self.text.encode(), headers=headers)
 
 
 ELSEWHERE = "; it is for development: run a Consul agent and set discovery.url to consul://host:8500 for it"

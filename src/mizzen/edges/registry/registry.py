@@ -9,23 +9,27 @@ from urllib.parse import unquote
 
 import msgspec
 
-from mizzen.words.clock import Clock
+from mizzen.words.clock import Clock, Random
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
 
-from .agent import AgentApi, elsewhere
+from .about import About
+from .agent import INSTANCES, AgentApi, elsewhere
+from .agent_checks import AgentChecksApi
 from .blocking import Waiting
 from .catalog import CatalogApi
+from .catalog_writes import CatalogWritesApi
 from .checks import Checks, Connect
 from .faults import Faults
 from .guard import Guard
+from .model import SERF
 from .refusal import Refusal
+from .routes import Endpoint, routes
 from .state import State
+from .transactions import TransactionsApi
 
-TICK = 0.25
-"""Seconds between looks at what is due: fine enough for the shortest interval, 1 s, and cheap."""
-
-Endpoint = Callable[[Request, str], Awaitable[Response]]
+TICK, LEAST = 0.25, 0.001
+"""Seconds between looks at the timetable: at most, for what was planned meanwhile, and at least."""
 
 
 class Registry:
@@ -34,7 +38,7 @@ class Registry:
     ``clock`` is monotonic and ``wall`` is seconds since the epoch. ``probe`` is handed the requests of HTTP checks:
     ``request.peer`` is the origin (``http://127.0.0.1:8101``), ``host`` names it too, ``request.call.timeout`` is in
     seconds. ``connect(host, port)`` serves TCP checks; without it they are refused. Without a ``token`` only
-    callers on loopback are served.
+    callers on loopback are served. ``random`` spreads the ends of queries that wait. ``instances`` at most are held.
     """
 
     def __init__(
@@ -46,28 +50,39 @@ class Registry:
         probe: Handler,
         connect: Connect | None = None,
         token: str | None = None,
+        random: Random = lambda: 0.0,
+        instances: int = INSTANCES,
     ) -> None:
         self._state = State(clock=clock, start=int(wall() * 1000) + 1)
+        self._clock = clock
         self._sleep = sleep
-        self._waiting = Waiting(self._state, sleep=sleep)
+        self._waiting = Waiting(self._state.index, sleep=sleep, random=random)
         self._checks = Checks(self._state, probe=probe, connect=connect)
         self._guard = Guard(token)
-        self.faults = Faults(self._state)
+        self.faults = Faults(self._state, self._guard)
         self.handler: Handler = self._answer
-        agent = AgentApi(self._state, tcp=connect is not None)
-        self._table = _routes(agent, CatalogApi(self._state, self._waiting, self.faults))
+        agent = AgentApi(self._state, self._waiting, tcp=connect is not None, instances=instances)
+        self._table = routes(
+            About(self._state),
+            agent,
+            AgentChecksApi(self._state, agent),
+            CatalogApi(self._state, self._waiting, self.faults),
+            CatalogWritesApi(self._state, agent),
+            TransactionsApi(self._state),
+        )
 
     async def run(self) -> None:
         """Run the checks and their expiry until cancelled."""
         async with asyncio.TaskGroup() as probes:
             while True:
                 for check in self._checks.step():
-                    check.probing = True  # from now on, not from when its task first runs
                     probes.create_task(self._checks.examine(check))
-                await self._sleep(TICK)
+                due = self._state.timetable.next
+                await self._sleep(TICK if due is None else min(TICK, max(LEAST, due - self._clock())))
 
     def close(self) -> None:
         """Let every waiting query answer at once, so that a server can drain."""
+        self.faults.hang = False
         self._waiting.close()
 
     async def _answer(self, request: Request) -> Response:
@@ -76,12 +91,16 @@ class Registry:
             if self.faults.concern(request.path):
                 if self.faults.delay:
                     await self._sleep(self.faults.delay)
+                await self.faults.thawed(request.path)
                 if self.faults.status is not None:
-                    raise Refusal(self.faults.status, "a fault that a test asked for")
+                    raise Refusal(self.faults.status, self.faults.text)
             endpoint, rest = self._find(request)
-            return _pretty(request, await endpoint(request, rest))
+            response = _pretty(request, await endpoint(request, rest))
+            await self.faults.thawed(request.path)  # what was being waited for when it began to hang
         except Refusal as refusal:
-            return refusal.response()
+            response = refusal.response()
+        response.headers.add("x-consul-default-acl-policy", "allow")
+        return response
 
     def _find(self, request: Request) -> tuple[Endpoint, str]:
         """The endpoint of a path, and the id or name at its end."""
@@ -98,54 +117,30 @@ class Registry:
             raise Refusal(400, f"Missing id or name after {path}")
         endpoint = methods.get(request.method)
         if endpoint is None:
-            raise Refusal(405, f"method {request.method} not allowed (expected {', '.join(methods)})")
+            raise Refusal(405, f"method {request.method} not allowed (expected {', '.join(methods)})", allow=", ".join(methods))
         return endpoint, rest
 
     def describe(self) -> dict[str, object]:
         """Services with their instances, and how the checks stand."""
         services: dict[str, list[dict[str, object]]] = {}
-        for each in self._state.services.values():
-            checks = {check.spec.name: check.status for check in each.checks.values()}
-            at = f"{each.address}:{each.port}"
-            services.setdefault(each.name, []).append({"id": each.id, "at": at, "passing": each.passing(), "checks": checks})
+        for name in self._state.names():
+            for each in self._state.named(name):
+                checks = {check.spec.name: check.status for check in each.checks.values()}
+                at = f"{each.address or each.node.address}:{each.port}"
+                services.setdefault(name, []).append({"id": each.id, "at": at, "passing": each.passing(), "checks": checks})
         return {
-            "index": self._state.index,
+            "index": self._state.index.value,
             "services": services,
-            "checks": dict(Counter(check.status for check in self._state.checks.values())),
+            "nodes": sorted(self._state.nodes),
+            "checks": dict(Counter(check.status for check in self._state.checks() if check.spec.id != SERF)),
             "waiting": self._waiting.count,
             "faults": repr(self.faults),
         }
 
     def __repr__(self) -> str:
-        names = Counter(each.name for each in self._state.services.values())
+        names = {name: len(self._state.named(name)) for name in self._state.names()}
         held = ", ".join(f"{name} {count}" for name, count in names.items()) or "empty"
         return f"<Registry {held}, {self._waiting.count} waiting>"
-
-
-def _routes(agent: AgentApi, catalog: CatalogApi) -> dict[str, dict[str, Endpoint]]:
-    """Every endpoint by path; one that ends in a slash takes an id or a name after it."""
-    return {
-        "/v1/agent/self": {"GET": agent.about},
-        "/v1/agent/services": {"GET": agent.services},
-        "/v1/agent/service/": {"GET": agent.service},
-        "/v1/agent/service/register": {"PUT": agent.register},
-        "/v1/agent/service/deregister/": {"PUT": agent.deregister},
-        "/v1/agent/service/maintenance/": {"PUT": agent.maintenance},
-        "/v1/agent/checks": {"GET": agent.checks},
-        "/v1/agent/check/pass/": {"PUT": agent.check_pass},
-        "/v1/agent/check/warn/": {"PUT": agent.check_warn},
-        "/v1/agent/check/fail/": {"PUT": agent.check_fail},
-        "/v1/agent/check/update/": {"PUT": agent.check_update},
-        "/v1/agent/check/deregister/": {"PUT": agent.check_deregister},
-        "/v1/health/service/": {"GET": catalog.health_service},
-        "/v1/health/checks/": {"GET": catalog.health_checks},
-        "/v1/health/state/": {"GET": catalog.health_state},
-        "/v1/catalog/services": {"GET": catalog.catalog_services},
-        "/v1/catalog/service/": {"GET": catalog.catalog_service},
-        "/v1/catalog/nodes": {"GET": catalog.catalog_nodes},
-        "/v1/catalog/datacenters": {"GET": catalog.catalog_datacenters},
-        "/v1/status/leader": {"GET": catalog.leader},
-    }
 
 
 def _pretty(request: Request, response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""The servers that are measured: each started on a free port, pinned to one core, asked once, and ended."""
+"""The programs that are measured: each started on a free port, pinned to one core, asked once, and ended."""
 
 from __future__ import annotations
 
