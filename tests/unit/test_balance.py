@@ -340,6 +340,27 @@ def test_an_id_that_stands_twice_is_taken_once() -> None:
     assert len(scene.balancer.endpoints) == 1
 
 
+def test_who_answers_has_answered_lately_and_is_in_the_pick() -> None:
+    """An answer counts for as long as it is recent; one that is left out since, or is not known, does not answer."""
+    scene = Scene("a", "b", "c", "d")
+    start = scene.now
+    assert not scene.balancer.answers("a", 30)
+    for name in "abc":
+        scene[name].begin(scene.now)
+        scene.balancer.done(scene[name], SUCCESS, 0.001, scene.now, scene[name].picks)
+    scene.now = start + 30
+    assert [scene.balancer.answers(name, 30) for name in "abcdx"] == [True, True, True, False, False]
+    assert not scene.balancer.answers("a", 29)
+    scene.fail("a", EJECT_AFTER - 1)
+    assert scene.balancer.answers("a", 30)
+    scene.fail("a", 1)
+    scene["b"].begin(scene.now)
+    scene.balancer.done(scene["b"], Verdict.LEAVING, 0.001, scene.now, scene["b"].picks)
+    assert [scene.balancer.answers(name, 30) for name in "abc"] == [False, False, True]
+    scene.now = start + 31
+    assert not scene.balancer.answers("c", 30)
+
+
 def test_close_lets_go_of_everything() -> None:
     """After it there are no instances."""
     scene = Scene("a", "b")

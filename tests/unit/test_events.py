@@ -53,6 +53,11 @@ EVENTS: list[tuple[Event, str, str]] = [
     (events.RegistryBack("consul", 3.0, "", 0.0, 1), "info", "consul back after 3s: nothing was forgotten; 1 call failed"),
     (events.RegistryBack("consul", 0.0, "order-1", 0.1, 0), "info",
      "consul had forgotten us: re-registered order-1 in 100ms; 0 calls failed"),
+    (events.RegistryRefused("consul", "order-1", "403"), "error",
+     ("consul refuses order-1: 403; it goes out of the registry with its missed heartbeat; "
+      "trying on, with what the token file says at each try")),
+    (events.IdTaken("consul", "order-1", "it is b2"), "error",
+     "consul has another order-1: it is b2; this one gets no calls until the other is gone"),
     (events.Registered("consul", "order-1", "passing"), "info", "registered order-1 with consul as passing"),
     (events.Withdrawn("consul", "order-1"), "info", "withdrew order-1 from consul"),
     (events.Withdrawn("consul", "order-1", "TimeoutError"), "warning",
@@ -61,7 +66,10 @@ EVENTS: list[tuple[Event, str, str]] = [
     (events.SnapshotChanged("user", (), (), 0), "info", "user has 0 instances"),
     (events.SnapshotHeld("user", 5, 0, 30.0), "warning",
      ("user went from 5 instances to 0 in one read: suspect; "
-      "the missing ones are kept for 30s, in case the registry lost its memory")),
+      "the missing ones are kept for 30s, and those that answer for longer, in case the registry lost its memory")),
+    (events.SnapshotRecalled("user", "consul://10.0.3.2:8500", 3, 7200.0), "warning",
+     ("user has 3 instances as consul://10.0.3.2:8500 had them 2h ago, from disk: "
+      "they stand until the registry answers")),
 ]  # fmt: skip
 
 

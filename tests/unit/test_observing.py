@@ -127,6 +127,32 @@ def test_a_peer_is_on_the_page_before_anything_happened_to_it() -> None:
     run(main())
 
 
+def test_what_is_known_of_a_peer_is_on_the_page() -> None:
+    """The state of its instances as one of four series, and how often they were read, could not be read, and were kept."""
+
+    async def main() -> None:
+        telemetry = Telemetry("order", version="1.2.3")
+        store = peer_of(telemetry, asyncio.get_running_loop().time).store
+
+        def shown() -> tuple[str, list[float]]:
+            states = samples(telemetry, "mizzen_snapshot_state")
+            assert len(states) == 4
+            [state] = [labels for labels, value in states.items() if value]
+            counts = [samples(telemetry, f"mizzen_snapshot_{what}_total") for what in ("reads", "errors", "holds")]
+            return state.partition("state=")[2].strip('"'), [count['peer="user"'] for count in counts]
+
+        assert shown() == ("never", [0, 0, 0])
+        instances = [Instance(f"user-{n}", "user", "10.0.0.7", n) for n in (80, 81)]
+        store.snapshot(instances)
+        assert shown() == ("fresh", [1, 0, 0])
+        store.error(OSError("refused"))
+        assert shown() == ("stale", [1, 1, 0])
+        store.snapshot(())
+        assert shown() == ("held", [2, 1, 1])
+
+    run(main())
+
+
 def test_the_active_requests_are_asked_for() -> None:
     """The gauge shows what the server counts when somebody looks."""
     telemetry = Telemetry("order", version="1.2.3")

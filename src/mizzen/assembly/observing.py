@@ -24,6 +24,7 @@ from mizzen.words.message import Request
 from mizzen.words.outcome import Outcome
 
 if TYPE_CHECKING:
+    from .outages import Outages
     from .peers import Peer
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
@@ -38,6 +39,7 @@ class Telemetry:
         self.emit: Hook = tell([log_hook(), metrics_hook(metrics)])
         self._access = _no_access if logs is None else logs.access
         self._peers: dict[str, Peer] = {}
+        self._outages: Outages | None = None
         self._served: Family[Histogram] = metrics.add(names.SERVER_DURATION)
         self._called = metrics.add(names.CALL_DURATION)
         self._attempted = metrics.add(names.CLIENT_DURATION)
@@ -49,6 +51,10 @@ class Telemetry:
         metrics.add(names.BUILD_INFO).labels(version, service, sys.version.partition(" ")[0]).set(1)
         metrics.add(names.RETRY_BALANCE, function=lambda: self._each(lambda peer: peer.budget.balance(peer.clock())))
         metrics.add(names.SNAPSHOT_AGE, function=lambda: self._each(_age))
+        metrics.add(names.SNAPSHOT_STATE, function=self._snapshots)
+        metrics.add(names.SNAPSHOT_READS, function=lambda: self._each(lambda peer: peer.store.reads))
+        metrics.add(names.SNAPSHOT_ERRORS, function=lambda: self._each(lambda peer: peer.store.errors))
+        metrics.add(names.SNAPSHOT_HOLDS, function=lambda: self._each(lambda peer: peer.store.holds))
         metrics.add(names.ENDPOINTS, function=self._endpoints)
         if logs is not None:
             metrics.add(names.LINES_DROPPED, function=lambda: logs.outlet.dropped)
@@ -67,6 +73,15 @@ class Telemetry:
             return self._served.labels("_OTHER", route, status)
         histogram = self._routes[request.method, request.route, status] = self._served.labels(request.method, route, status)
         return histogram
+
+    @property
+    def outages(self) -> Outages:
+        """What the users of a registry in this process tell their outages to."""
+        if self._outages is None:
+            from .outages import Outages  # by services that have somebody to find, or announce themselves
+
+            self._outages = Outages(self.emit)
+        return self._outages
 
     def active(self, count: Callable[[], int]) -> None:
         """Show ``count`` as the requests being answered."""
@@ -99,6 +114,13 @@ class Telemetry:
     def _each(self, value: Callable[[Peer], float | None]) -> dict[tuple[str, ...], float]:
         found = {(name,): value(peer) for name, peer in self._peers.items()}
         return {key: number for key, number in found.items() if number is not None}
+
+    def _snapshots(self) -> dict[tuple[str, ...], float]:
+        return {
+            (name, state): float(state == peer.store.state)
+            for name, peer in self._peers.items()
+            for state in names.SNAPSHOT_STATES
+        }
 
     def _endpoints(self) -> dict[tuple[str, ...], float]:
         return {

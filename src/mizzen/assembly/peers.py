@@ -13,15 +13,26 @@ from mizzen.rules import events
 from mizzen.rules.balance import Balancer, Endpoint
 from mizzen.rules.breaker import Breaker, breaking, count_outcomes
 from mizzen.rules.config import ClientConfig
-from mizzen.rules.discovery import Back, Changed, EndpointStore, Held, Instance, Lost, Resolver, StoreEvent
+from mizzen.rules.discovery import (
+    HOLD,
+    Back,
+    Changed,
+    EndpointStore,
+    Held,
+    Instance,
+    Lost,
+    Recalled,
+    Resolver,
+    StoreEvent,
+)
 from mizzen.rules.retry import Budget, retry
 from mizzen.rules.timeouts import attempt, out_of_time
 from mizzen.words.clock import Clock, Random, format_duration
 from mizzen.words.context import carry, current
-from mizzen.words.errors import CallError, Unavailable
+from mizzen.words.errors import CallError, NoInstances, Unavailable
 from mizzen.words.handler import CLIENT_ORDER, Handler, Stack
 from mizzen.words.message import Call, Request, Response
-from mizzen.words.outcome import CANCELLED, OK, UNKNOWN, Outcome, Verdict, classify
+from mizzen.words.outcome import CANCELLED, LEAVING, LOST, OK, REFUSED, TIMEOUT, UNKNOWN, Outcome, Verdict, classify
 
 from .client import Client
 from .network import Network
@@ -31,12 +42,17 @@ from .tls import usual_tls
 if TYPE_CHECKING:
     from mizzen.edges.http import Tls
 
+    from .keeping import Keeper
+
 FIRST_SNAPSHOT = 5.0
 """Seconds that a start waits for discovery's first word on a peer; after that calls fail fast until it comes."""
 
 VIRTUAL_AGE, VIRTUAL_SPREAD = 60.0, 0.2
 """Seconds that a connection to a name lives, and the share by which single ones differ: a name may stand for a virtual
 address (a ClusterIP), behind which each connection is pinned to one instance and new instances stay idle."""
+
+DOUBTFUL = (REFUSED, LOST, TIMEOUT, LEAVING)
+"""Outcomes that let a resolver without a watch (DNS) read again before its time: the instance may be gone."""
 
 log = logging.getLogger("mizzen.discovery")
 
@@ -57,7 +73,9 @@ class Peer:
         random: Random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tls: Tls | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
+        """``keeper`` keeps what is known on disk."""
         self.name = client.name
         self.required = client.required if config.required is None else config.required
         self.timeout = config.timeout
@@ -65,7 +83,6 @@ class Peer:
         self.explain = False
         self.failed_calls = 0
         """Calls without an answer that one can work with, whatever kept it: a 404 is an answer, an open breaker is none."""
-        self._failed_before = 0
         self.clock = clock
         self._emit = telemetry.emit
         self._telemetry = telemetry
@@ -77,6 +94,9 @@ class Peer:
         self._sleep = sleep
         self._callers: set[str] = set()
         self._known = asyncio.Event()
+        self._failed = asyncio.Event()
+        """Whether a read of the registry has failed."""
+        self._keeper = keeper
         self._watch: list[asyncio.Task[None]] = []
         self.budget = Budget()
         self.breaker = Breaker(
@@ -91,8 +111,18 @@ class Peer:
             on_eject=self._ejected,
             on_readmit=self._readmitted,
         )
-        self.store = EndpointStore(self.name, clock=clock, on_change=self.balancer.update, on_event=self._told)
+        self.store = EndpointStore(
+            self.name,
+            clock=clock,
+            on_change=self.balancer.update,
+            on_event=self._told,
+            answers=lambda known: self.balancer.answers(known, HOLD),
+        )
+        self._registry = telemetry.outages.user(
+            backend, self.name, clock=clock, serving=lambda: len(self.store.instances), failed=lambda: self.failed_calls
+        )
         self.store.on_first(self._known.set)
+        observe = _looking_again(resolver, self.name, telemetry.attempt)
         self.stack = Stack(
             CLIENT_ORDER,
             [
@@ -111,7 +141,7 @@ class Peer:
                     ),
                 ),
                 ("hedge", None),
-                ("attempt", attempt(self.balancer, client.classify, clock, observe=telemetry.attempt)),
+                ("attempt", attempt(self.balancer, client.classify, clock, observe=observe)),
             ],
             _dispatch,
         )
@@ -177,6 +207,8 @@ class Peer:
         ]
         for task in self._watch:
             task.add_done_callback(self._watch_ended)
+        if self._keeper is not None:
+            self._watch.append(loop.create_task(self._keeper.recall(self.store, self._failed), name=f"recall-{self.name}"))
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():  # a driver never ends by itself: this is a defect, and the set would freeze in silence
@@ -197,6 +229,8 @@ class Peer:
             task.cancel()
         if self._watch:
             await asyncio.wait(self._watch)
+        if self._keeper is not None:
+            await self._keeper.close()
         self.balancer.close()
 
     def check(self) -> None:
@@ -206,6 +240,10 @@ class Peer:
             raise Unavailable(f"the breaker is open: {count_outcomes(self.breaker.names)}, next trial in {wait:.0f}s")
         if not self.balancer.endpoints:
             raise Unavailable(f"no instance: {self._missing(aged=False)}")  # a check says the same while it is the same
+
+    def report(self) -> dict[str, Any]:
+        """Which registry knows this peer, and what is known from it, for everybody to see."""
+        return {"registry": self.backend, **self.store.report()}
 
     def describe(self) -> dict[str, Any]:
         """Everything known about this peer, for people and tools."""
@@ -222,6 +260,8 @@ class Peer:
     async def _tick(self) -> None:
         while True:
             due = self.store.tick(self.clock())
+            if self._keeper is not None:
+                self._keeper.keep(self.store, self.clock())
             await self._sleep(1.0 if due is None else max(0.05, min(due, 1.0)))
 
     def _open_pool(self, instance: Instance) -> Pool:
@@ -270,13 +310,14 @@ class Peer:
                 self._emit(events.SnapshotChanged(self.name, event.added, event.removed, event.total))
             case Held():
                 self._emit(events.SnapshotHeld(self.name, event.known, event.offered, event.seconds))
-            case Lost():
-                self._failed_before = self.failed_calls
+            case Recalled():
+                self._emit(events.SnapshotRecalled(self.name, self.backend, event.total, event.age))
+            case Lost():  # that the registry knows nobody of that name is about this peer alone
                 error = f"{type(event.error).__name__}: {event.error}"
-                self._emit(events.RegistryLost(self.backend, 0.0, {self.name: event.serving}, error))
+                self._registry.lost(error, alone=isinstance(event.error, NoInstances))
+                self._failed.set()
             case Back():
-                failed = self.failed_calls - self._failed_before
-                self._emit(events.RegistryBack(self.backend, event.seconds, failed_calls=failed))
+                self._registry.back()
 
     def _retried(self, request: Request, outcome: Outcome, attempts: int) -> None:
         self._telemetry.retried(self.name, outcome.name)
@@ -291,6 +332,22 @@ def _dispatch(request: Request) -> Awaitable[Response]:
         raise TypeError("a request reaches a connection pool through an attempt alone")
     answer: Awaitable[Response] = call.endpoint.send(request)
     return answer
+
+
+def _looking_again(
+    resolver: Resolver, service: str, observe: Callable[[Request, Outcome, float], None]
+) -> Callable[[Request, Outcome, float], None]:
+    """``observe``, and a hint to the resolver that takes hints, which limits how often it reads because of them."""
+    refresh: Callable[[str], None] | None = getattr(resolver, "refresh", None)
+    if refresh is None:
+        return observe
+
+    def observed(request: Request, outcome: Outcome, seconds: float) -> None:
+        observe(request, outcome, seconds)
+        if outcome is not OK and outcome in DOUBTFUL:
+            refresh(service)
+
+    return observed
 
 
 def _is_address(host: str) -> bool:

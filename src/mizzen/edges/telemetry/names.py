@@ -46,6 +46,14 @@ RETRY_BALANCE = Name("gauge", "mizzen_retry_budget_balance", "Retries that the b
 BREAKER_STATE = Name("gauge", "mizzen_breaker_state", "1 for the state the breaker is in, 0 for the others.", ("peer", "state"))
 ENDPOINTS = Name("gauge", "mizzen_endpoints", "Known instances of a peer by status.", ("peer", "status"))
 SNAPSHOT_AGE = Name("gauge", "mizzen_snapshot_age_seconds", "Time since discovery last answered for a peer.", ("peer",))
+SNAPSHOT_STATE = Name(
+    "gauge", "mizzen_snapshot_state", "1 for what the known instances of a peer are, 0 for the others.", ("peer", "state")
+)
+SNAPSHOT_READS = Name("counter", "mizzen_snapshot_reads_total", "Complete sets that discovery read for a peer.", ("peer",))
+SNAPSHOT_ERRORS = Name("counter", "mizzen_snapshot_errors_total", "Reads for a peer that failed.", ("peer",))
+SNAPSHOT_HOLDS = Name(
+    "counter", "mizzen_snapshot_holds_total", "Times that a read left out so many instances that they were kept.", ("peer",)
+)
 BUILD_INFO = Name("gauge", "mizzen_build_info", "1, labelled with what is running.", ("version", "service", "python"))
 LINES_DROPPED = Name("counter", "mizzen_log_lines_dropped_total", "Log lines lost because nobody took them in time.")
 WORKERS = Name("gauge", "mizzen_workers", "Worker processes by state, of a service that has several.", ("state",))
@@ -61,11 +69,12 @@ START_TIME = Name("gauge", "process_start_time_seconds", "When the process start
 
 ALL = (
     SERVER_DURATION, SERVER_ACTIVE, CLIENT_DURATION, CALL_DURATION, RETRIES, RETRY_BALANCE, BREAKER_STATE, ENDPOINTS,
-    SNAPSHOT_AGE, BUILD_INFO, LINES_DROPPED, WORKERS, WORKER_RESTARTS, STATE, CPU, OPEN_FDS, MAX_FDS,
+    SNAPSHOT_AGE, SNAPSHOT_STATE, SNAPSHOT_READS, SNAPSHOT_ERRORS, SNAPSHOT_HOLDS, BUILD_INFO, LINES_DROPPED, WORKERS, WORKER_RESTARTS, STATE, CPU, OPEN_FDS, MAX_FDS,
     VIRTUAL_MEMORY, RESIDENT_MEMORY, START_TIME,
 )  # fmt: skip
 
 BREAKER_STATES = ("closed", "open", "half_open")
+SNAPSHOT_STATES = ("never", "fresh", "stale", "held")
 STATES = ("starting", "serving", "lingering", "draining", "closed")
 WORKER_STATES = (*STATES, "silent", "dead")
 """A silent worker has a process and says nothing."""

@@ -128,6 +128,11 @@ class Balancer:
                         endpoint.ejections = 0
                     self._eject(endpoint, now)
 
+    def answers(self, id: str, within: float) -> bool:
+        """Whether calls to an instance were answered in the last ``within`` seconds, and it is not left out since."""
+        endpoint = self._endpoints.get(id)
+        return endpoint is not None and endpoint.state == "ready" and self._clock() - endpoint.answered <= within
+
     def states(self) -> dict[State, int]:
         """How many endpoints are in each state."""
         counts: dict[State, int] = {"ready": 0, "ejected": 0, "trial": 0, "leaving": 0}

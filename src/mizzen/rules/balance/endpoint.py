@@ -52,7 +52,7 @@ class Endpoint:
     """An instance as this client sees it: how it answers, what it has in flight, whether it is picked."""
 
     __slots__ = (
-        "_at", "_busy_since", "_connection", "_cost", "_fresh", "barred", "ejections", "failures", "fence", "id",
+        "_at", "_busy_since", "_connection", "_cost", "_fresh", "answered", "barred", "ejections", "failures", "fence", "id",
         "in_flight", "instance", "picks", "readmitted", "send", "state", "trial", "until",
     )  # fmt: skip
 
@@ -73,6 +73,8 @@ class Endpoint:
         """When its ejection or leave ends, on the balancer's clock."""
         self.readmitted = -math.inf
         """When it was last readmitted."""
+        self.answered = -math.inf
+        """When an attempt last succeeded."""
         self.picks = 0
         """Picks so far; the number of the latest one is the ticket of that attempt."""
         self.fence = 0
@@ -114,7 +116,7 @@ class Endpoint:
         else:
             fade = 1.0
         if verdict is SUCCESS:
-            self._busy_since = now
+            self._busy_since = self.answered = now
             if seconds > cost or self._fresh:
                 cost = seconds
             else:

@@ -55,7 +55,7 @@ def shown(value: Any, kind: Any = None, *, path: Path = ()) -> str:
         return MASK
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, dict | list) or hasattr(value, "__struct_fields__"):
+    if isinstance(value, dict | list | tuple) or hasattr(value, "__struct_fields__"):
         return hide_password(msgspec.json.encode(masked(msgspec.to_builtins(value), path)).decode())
     unit = next((part for part in get_args(kind) if isinstance(part, Unit)), None) if get_origin(kind) is Annotated else None
     if unit is not None and unit.name == "duration":
@@ -85,7 +85,10 @@ def _record(path: Path, record: Any, source: Source, skip: tuple[str, ...] = ())
             yield from _record(at, value, source)
         elif get_origin(optional(kind)) is dict:
             for key, item in value.items():
-                yield from _record((*at, key), item, source)
+                if isinstance(item, msgspec.Struct):
+                    yield from _record((*at, key), item, source)
+                else:
+                    yield _row((*at, key), item, str, source)
         else:
             yield _row(at, value, optional(kind), source)
 

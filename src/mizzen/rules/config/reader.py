@@ -12,8 +12,10 @@ from mizzen.words.lazy import pattern
 
 from .secrets import MASK, hide_password, is_secret
 from .source import Path, Source, Wrong, nearest, normal, variable
-from .units import Secret, Unit, read_choice, read_flag, read_number, read_text
+from .units import Labels, Secret, Unit, read_choice, read_flag, read_labels, read_number, read_text
 
+KEY = pattern(r"[A-Za-z0-9_-]{1,128}")
+"""Keys of metadata, as Consul takes them."""
 NAME = pattern(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """Names of services: they become host names, variables and parts of instance ids."""
 
@@ -74,9 +76,14 @@ class Reader:
             return table
         out = {}
         sound = True
+        allowed, what = (
+            (KEY, "a key of metadata: letters, digits, dashes and underscores")
+            if kind is str
+            else (NAME, "a service name: lower-case letters, digits and single dashes")
+        )
         for name, value in table.items():
-            if not NAME.fullmatch(name):
-                reason = f"{name!r} is not a service name: lower-case letters, digits and single dashes"
+            if not allowed.fullmatch(name):
+                reason = f"{name!r} is not {what}"
                 self.wrong.append(Wrong((*path, name), reason))
                 sound = False
             out[name] = self._value(kind, value, (*path, name))
@@ -119,6 +126,8 @@ def read_leaf(kind: Any, value: Any, *, from_text: bool) -> Any:
         return read_choice(value, get_args(kind))
     if kind is bool:
         return read_flag(value, from_text=from_text)
+    if kind == Labels:
+        return read_labels(value, from_text=from_text)
     return Secret(read_text(value)) if kind is Secret else read_text(value)
 
 

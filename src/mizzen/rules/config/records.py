@@ -13,7 +13,7 @@ from mizzen.words.errors import ConfigError
 
 from .secrets import hide_password
 from .source import Source, Wrong, mistakes, nearest
-from .units import Count, Duration, KnownPort, Mode, Port, Secret, Size, Timeout, Times
+from .units import Count, Duration, KnownPort, Labels, Mode, Port, Secret, Size, Timeout, Times, Weight
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,8 @@ class DiscoveryConfig(msgspec.Struct, kw_only=True, frozen=True):
     """Read anew each time, since tokens are rotated."""
     http_check: bool = True
     """Off where the Consul agent cannot reach the service's address."""
+    snapshots: str | None = None
+    """A folder, relative to mizzen.toml, that keeps what was read, for a start while the registry is away."""
 
     def __repr__(self) -> str:
         return f"<DiscoveryConfig {hide_password(self.url)}>"
@@ -188,6 +190,14 @@ class ServiceConfig(msgspec.Struct, kw_only=True, frozen=True):
     instance_id: str | None = None
     advertise: str | None = None
     """The address that peers are told, when it is not found by itself."""
+    zone: str | None = None
+    """Where it runs, such as a rack or an availability zone; registries pass it on."""
+    weight: Weight = 1
+    """Its share of the calls beside its fellows', for callers that weigh."""
+    tags: Labels = ()
+    """By which registries can be asked for some of the instances, such as ``["blue"]``; a variable has commas between them."""
+    meta: dict[str, str] = {}
+    """What else the registry says of it, for tools and people."""
     log: LogConfig = LogConfig()
 
     @property

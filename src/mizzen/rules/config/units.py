@@ -46,6 +46,10 @@ Port = Annotated[int, Unit("port", low=0, high=65535)]
 """0 takes any free port."""
 Mode = Annotated[int, Unit("mode", low=0, high=0o777)]
 """Permissions of a file; ``"0660"`` in text, ``0o660`` in TOML."""
+Labels = tuple[str, ...]
+"""Short texts; ``"blue,canary"`` in a variable."""
+Weight = Annotated[int, Unit("weight", low=1, high=65535)]
+"""As Consul and SRV records have it."""
 KnownPort = Annotated[int, Unit("port", low=1, high=65535)]
 """One that others are told of before anything listens."""
 
@@ -111,6 +115,15 @@ def read_text(value: Any) -> str:
     if isinstance(value, str) and value:
         return value
     raise ValueError("expected a text, got an empty one" if value == "" else f"expected a text, got {_shown(value)}")
+
+
+def read_labels(value: Any, *, from_text: bool) -> tuple[str, ...]:
+    """Several texts, each with something in it; ``ValueError`` says what is allowed."""
+    if from_text and isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list of texts, got {_shown(value)}")
+    return tuple(read_text(part) for part in value)
 
 
 def read_choice(value: Any, choices: tuple[Any, ...]) -> Any:
