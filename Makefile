@@ -16,7 +16,7 @@ export PYTHON
 BIN = $(VENV)/bin
 CODE = src tests examples bench
 
-.PHONY: help demo test check bench fuzz docs lock clean run-venv dev-venv
+.PHONY: help demo test servers test-servers check bench fuzz docs lock clean run-venv dev-venv
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,8 +34,14 @@ demo: run-venv ## the example system (user and order) with one command; Ctrl-C e
 	@echo ''
 	@exec $(BIN)/mizzen dev examples/shop
 
-test: dev-venv ## every test but the benchmarks
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+test: dev-venv ## every test but the benchmarks and those on real registries
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not servers" $(TESTS)
+
+servers: ## build the real registries that test-servers needs, from their Go modules (about 15 minutes the first time)
+	@scripts/servers.sh
+
+test-servers: dev-venv ## the suites on real Consul, etcd, Kubernetes and DNS, with the table of faults
+	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(TESTS)
 
 check: dev-venv ## format, lint, types, architecture
 	$(BIN)/ruff format --check $(CODE)

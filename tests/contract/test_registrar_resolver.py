@@ -1,7 +1,7 @@
 """One suite for every registry: what a registrar writes, a resolver reads, whatever stands between them.
 
-It runs against the embedded registry always, and against a real Consul agent when there is a ``consul`` binary on
-``PATH`` or in ``MIZZEN_CONSUL``. A backend is no more than a `Handler` to an agent and a way to let time pass.
+It runs against the embedded registry, a real Consul agent in development mode, and the client agent of three real
+servers. A backend is no more than a `Handler` to an agent and a way to let time pass.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
-import re
-import shutil
-import subprocess
-import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -22,7 +17,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from ports import free_port
+from servers import consul
 
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver
@@ -30,8 +25,6 @@ from mizzen.rules.discovery import Instance, instance_id
 from mizzen.words.errors import ConnectFailed
 from mizzen.words.message import Headers, Request, Response
 
-CONSUL = os.environ.get("MIZZEN_CONSUL") or shutil.which("consul")  # read here: tests run without such variables
-ABSENT = "no consul binary: put one on PATH, or its path in MIZZEN_CONSUL (https://developer.hashicorp.com/consul/install)"
 PATIENCE = 10.0
 """Seconds until a change that does not come is a failure; never waited for when all is well."""
 
@@ -155,39 +148,20 @@ class Agent(Backend):
         await asyncio.sleep(seconds)
 
 
-@pytest.fixture(scope="module", params=["embedded", "consul"])
-def agent_port(request: pytest.FixtureRequest) -> Iterator[int | None]:
-    """A development agent of our own on ports of its own, or a skip that says how to get one; None for the embedded."""
+@pytest.fixture(
+    scope="module",
+    params=["embedded", *(pytest.param(name, marks=pytest.mark.servers) for name in ("consul", "cluster"))],
+)
+def agent_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int | None]:
+    """The port of a real agent of our own, or a skip that says how to get one; None for the embedded registry."""
     if request.param == "embedded":
         yield None
-        return
-    if CONSUL is None:
-        pytest.skip(ABSENT)
-    http, server, lan = (free_port() for _ in range(3))
-    command = [CONSUL, "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=contract", "-log-level=err"]
-    command += [f"-http-port={http}", f"-server-port={server}", f"-serf-lan-port={lan}", "-serf-wan-port=-1"]
-    command += ["-dns-port=-1", "-grpc-port=-1"]
-    said = subprocess.run([CONSUL, "version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"v(\d+)\.(\d+)", said)
-    if found and (int(found[1]), int(found[2])) >= (1, 14):
-        command.append("-grpc-tls-port=-1")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            asyncio.run(_ready(Agent(http)))
-            yield http
-        finally:
-            process.terminate()
-
-
-async def _ready(agent: Agent) -> None:
-    """Wait until the agent leads itself and its own node is in the catalog."""
-    end = time.monotonic() + 3 * PATIENCE
-    while time.monotonic() < end:
-        with contextlib.suppress(ConnectFailed, OSError, IndexError):
-            if b"serfHealth" in (await agent.get("/v1/health/state/passing")).body:  # type: ignore[operator]  # whole
-                return
-        await asyncio.sleep(0.1)
-    raise TimeoutError("the consul agent did not come up")
+    elif request.param == "consul":
+        with consul.development(tmp_path_factory.mktemp("consul")) as agent:
+            yield agent.port
+    else:
+        with consul.cluster(tmp_path_factory.mktemp("cluster")) as (_, client):
+            yield client.port
 
 
 @pytest.fixture

@@ -84,10 +84,11 @@ class Process:
         port: int,
         folder: Path,
         stdout: int | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.name = name
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
         self._out = folder / f"{name}-{port}-{time.monotonic_ns()}.out"
         self._err = self._out.with_suffix(".err")
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -143,8 +144,9 @@ class Process:
 class Fleet:
     """Services of one mizzen.toml as processes; a context manager that leaves nothing behind."""
 
-    def __init__(self, folder: Path, system: Path = APPS) -> None:
+    def __init__(self, folder: Path, system: Path = APPS, *, host: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.host = host
         self.system = system
         self.processes: list[Process] = []
         self.registry: Process | None = None
@@ -167,7 +169,7 @@ class Fleet:
     ) -> Process:
         """Start one service; ``settings`` are environment variables."""
         port = port or free_port()
-        arguments = ["run", service, "--dir", str(self.system), "--host", "127.0.0.1", "--port", str(port)]
+        arguments = ["run", service, "--dir", str(self.system), "--host", self.host, "--port", str(port)]
         return self.start_program(service, arguments, port=port, settings=settings, stdout=stdout)
 
     def start_program(
@@ -190,7 +192,9 @@ class Fleet:
             env["MIZZEN__DISCOVERY__URL"] = f"consul://127.0.0.1:{self.registry.port}"
         env.update(settings or {})
         command = ["-m", module, *arguments]
-        process = Process(name, command, env=env, cwd=cwd or self.folder, port=port, folder=self.folder, stdout=stdout)
+        process = Process(
+            name, command, env=env, cwd=cwd or self.folder, port=port, folder=self.folder, stdout=stdout, host=self.host
+        )
         self.processes.append(process)
         return process
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mizzen.assembly.announce import BEAT, JITTER, LASTS, LOOK_EVERY, RETRY_FIRST, RETRY_MOST, WITHDRAW_LIMIT, Announcer
-from mizzen.rules.discovery import Instance
-from mizzen.rules.events import Event, Registered, RegistryBack, RegistryLost, Withdrawn
+from mizzen.rules.discovery import DuplicateId, Instance
+from mizzen.rules.events import Event, IdTaken, Registered, RegistryBack, RegistryLost, RegistryRefused, Withdrawn
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import ConnectFailed, PeerError
 
@@ -484,3 +484,59 @@ def test_a_cancelled_withdrawal_leaves_no_task() -> None:
         assert now() == pytest.approx(2)
 
     scene(play)
+
+
+def test_a_refusal_is_told_once_as_an_error_and_tried_for_ever() -> None:
+    """A token that will not do takes us out of the registry: that is no outage, and nothing that waiting mends."""
+
+    async def play(site: Site) -> None:
+        site.announcer.start()
+        await asyncio.sleep(1)
+        site.registrar.error = PeerError("consul answered 403", peer="consul", status=403)
+        await asyncio.sleep(600)
+        site.registrar.error = None
+        await asyncio.sleep(RETRY_MOST)
+
+    site = scene(play)
+    [refused] = site.told(RegistryRefused)
+    assert (refused.level, refused.instance) == ("error", INSTANCE.id)
+    assert site.told(RegistryLost) == []
+    assert site.registrar.names().count("register") == 1
+    assert len(site.told(RegistryBack)) == 1
+
+
+def test_an_id_that_another_process_has_is_told_once_and_looked_at_for_ever() -> None:
+    """We stand aside, say who has it, and register again when the registry says that nobody does."""
+
+    async def play(site: Site) -> None:
+        site.announcer.start()
+        await asyncio.sleep(1)
+        site.registrar.error = DuplicateId("it is boot b2", peer="consul")
+        await asyncio.sleep(600)
+        site.registrar.error, site.registrar.listed = None, False
+        await asyncio.sleep(RETRY_MOST)
+        assert site.registrar.listed
+
+    site = scene(play)
+    [taken] = site.told(IdTaken)
+    assert taken.text() == (
+        f"consul://10.0.0.9:8500 has another {INSTANCE.id}: it is boot b2; this one gets no calls until the other is gone"
+    )
+    assert site.told(RegistryBack)[-1].instance == INSTANCE.id
+
+
+def test_an_outage_that_turns_into_a_refusal_is_told_as_both() -> None:
+    """A registry that comes back without our token is a new piece of news, within the same outage."""
+
+    async def play(site: Site) -> None:
+        site.announcer.start()
+        await asyncio.sleep(1)
+        for error in (LOST, PeerError("consul answered 401", peer="consul", status=401), LOST):
+            site.registrar.error = error
+            await asyncio.sleep(30)
+        site.registrar.error = None
+        await asyncio.sleep(RETRY_MOST)
+
+    site = scene(play)
+    kinds = [type(event) for event in site.events if not isinstance(event, Registered | Withdrawn)]
+    assert kinds == [RegistryLost, RegistryRefused, RegistryBack]

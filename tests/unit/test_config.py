@@ -82,6 +82,7 @@ def test_defaults_are_pinned() -> None:
         "token": None,
         "token_file": None,
         "http_check": True,
+        "snapshots": None,
     }
     assert msgspec.structs.asdict(ClientConfig()) == {
         "url": None,
@@ -107,6 +108,10 @@ def test_defaults_are_pinned() -> None:
         "stop",
         "instance_id",
         "advertise",
+        "zone",
+        "weight",
+        "tags",
+        "meta",
         "log",
     ]
 
@@ -308,3 +313,29 @@ def test_what_is_no_size(text: str | int) -> None:
     """Anything else is refused with what is allowed."""
     with pytest.raises(ValueError, match="expected a size such as"):
         parse_size(text)
+
+
+def test_what_a_registry_is_told_of_an_instance() -> None:
+    """Tags are a list, or text with commas in a variable; metadata has keys of one's own; weights are whole numbers."""
+    text = SHOP + '[services.billing]\nbuild = "shop.billing.service:build"\nport = 8104\n'
+    text += 'tags = ["blue", "canary"]\nzone = "eu-1a"\nweight = 7\nmeta = { Team_1 = "pay" }\n'
+    billing = read(text).service("billing")
+    assert (billing.tags, billing.zone, billing.weight, billing.meta) == (("blue", "canary"), "eu-1a", 7, {"Team_1": "pay"})
+    user = read(USER__TAGS="blue, canary", USER__META__TEAM="pay").service("user")
+    assert (user.tags, user.meta) == (("blue", "canary"), {"team": "pay"})
+    assert (read().service("user").tags, read().service("user").meta) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('tags = "blue"', "expected a list of texts, got 'blue'"),
+        ('tags = ["blue", 1]', "expected a text, got 1"),
+        ('meta = { "te am" = "pay" }', "'te am' is not a key of metadata: letters, digits, dashes and underscores"),
+        ("meta = { team = 1 }", "expected a text, got 1"),
+        ("weight = 0", "expected a whole number from 1 to 65535, got 0"),
+    ],
+)
+def test_what_no_registry_takes_of_an_instance(line: str, said: str) -> None:
+    """It is refused at start, not by the registry for ever after."""
+    assert said in str(error(SHOP.replace("port = 8101", f"port = 8101\n{line}")))

@@ -11,7 +11,7 @@ import pytest
 
 from mizzen.assembly.drivers import BACKEND_TIMEOUT, Backend, Drivers, discover
 from mizzen.edges.http import Limits, Server
-from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
+from mizzen.edges.resolvers import ConsulCatalogRegistrar, ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
 from mizzen.rules.config import DiscoveryConfig, Secret
 from mizzen.rules.discovery import Instance
 from mizzen.tools.testing.memory import MemoryNetwork
@@ -75,7 +75,8 @@ class Agent:
             clock=asyncio.get_running_loop().time,
             refuse=lambda status, detail, request: Response(status),
         )
-        await self.network.listen(*AGENT, server.protocol)
+        self.protocol = server.protocol
+        await self.network.listen(*AGENT, self.protocol)
 
 
 async def watching(backend: Backend, feed: Found, seconds: float = 1.0) -> None:
@@ -176,7 +177,7 @@ def test_an_address_that_is_none_is_refused() -> None:
 def test_passwords_stay_out_of_errors() -> None:
     """A URL that is shown is shown without its secrets."""
     with pytest.raises(StartError) as raised:
-        drivers(url="etcd://root:hunter2@10.0.3.2").resolving()
+        drivers(url="zookeeper://root:hunter2@10.0.3.2").resolving()
     assert "hunter2" not in str(raised.value)
     backend = drivers(url="consul://10.0.3.2:8500?token=hunter2").resolving()
     assert "hunter2" not in f"{backend.url} {backend.resolver!r} {backend.registrar!r}"
@@ -243,6 +244,62 @@ def test_a_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
         assert [request.headers.get("x-consul-token") for request in agent.requests] == ["first", "second"]
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("consul://10.0.3.2:8500?dc=legacy", "of-home"),
+        ("consul://10.0.3.2:8500?tag=blue", "of-home"),
+        ("consul://10.0.3.9:8500", None),
+        ("consul://10.0.3.9:8500?token=of-the-url", "of-the-url"),
+        ("consul://10.0.3.2:8500?token=of-the-url", "of-the-url"),
+        ("consul://10.0.3.9:8500?token_file={file}", "of-the-file"),
+    ],
+)
+@pytest.mark.parametrize("configured", ["token", "token_file"])
+def test_the_token_of_home_is_shown_to_home_alone(url: str, token: str | None, configured: str, tmp_path: Path) -> None:
+    """A registry that a client names gets the token of its own URL, or none: nobody hands a secret to somebody else."""
+    (tmp_path / "other").write_text("of-the-file\n")
+    (tmp_path / "home").write_text("of-home\n")
+    secret = {"token": Secret("of-home")} if configured == "token" else {"token_file": str(tmp_path / "home")}
+    url = url.format(file=tmp_path / "other")
+
+    async def main() -> None:
+        agent = Agent()
+        await agent.start()
+        await agent.network.listen("10.0.3.9", 8500, agent.protocol)
+        made = drivers(DiscoveryConfig(**secret), url="consul://10.0.3.2:8500", network=agent.network)  # type: ignore[arg-type]
+        await watching(made.at("user", url), Found())
+        made.close()
+        assert {request.headers.get("x-consul-token") for request in agent.requests} == {token}
+
+    run(main())
+
+
+def test_two_views_of_one_agent_share_no_connection() -> None:
+    """Another datacenter, or a tag, behind the same agent is a registry of its own, and says so."""
+    made = drivers(url="consul://10.0.3.2:8500")
+    views = [
+        made.resolving(),
+        made.at("user", "consul://10.0.3.2:8500?dc=legacy"),
+        made.at("user", "consul://10.0.3.2:8500?tag=x"),
+    ]
+    assert len({id(view.resolver) for view in views}) == len({id(view.registrar) for view in views}) == 3
+    assert [view.url for view in views[:2]] == ["consul://10.0.3.2:8500", "consul://10.0.3.2:8500?dc=legacy"]
+
+
+def test_an_agent_may_have_an_ipv6_address() -> None:
+    """It is shown as URLs have it, and known for loopback."""
+    backend = drivers(url="consul://[::1]:8500").resolving()
+    assert (backend.url, backend.address, backend.loopback) == ("consul://[::1]:8500", ("::1", 8500), True)
+
+
+def test_the_catalog_is_written_where_the_url_says_so() -> None:
+    """Without an agent of its own an instance is registered as a node of the catalog; reading is the same."""
+    backend = drivers(url="consul://10.0.3.2:8500?catalog=true").registering()
+    assert isinstance(backend.registrar, ConsulCatalogRegistrar)
+    assert isinstance(backend.resolver, ConsulResolver)
 
 
 def test_datacenter_and_tag_are_asked_for() -> None:

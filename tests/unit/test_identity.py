@@ -37,7 +37,7 @@ def test_loopback_registry_means_loopback_address() -> None:
     assert where() == "127.0.0.1"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "LOCALHOST.", "::1", "[::1]", "::ffff:127.0.0.1"])
 def test_loopback_is_refused_in_a_remote_registry(host: str) -> None:
     """An address that nobody else reaches is never announced to others."""
     with pytest.raises(StartError, match="only this machine reaches"):
@@ -49,6 +49,34 @@ def test_id_survives_a_restart_and_the_boot_id_does_not() -> None:
     first, second = (instance_of("user", "10.0.0.7", 8101, instance_id=None, version="1") for _ in range(2))
     assert first.id == second.id == "user-10.0.0.7-8101"
     assert first.boot != second.boot
+
+
+@pytest.mark.parametrize("given", [{"advertise": "[fd00::7]"}, {"environ": {"POD_IP": "[fd00::7]"}}, {"host": "fd00::7"}])
+def test_ipv6_addresses_have_no_brackets(given: dict[str, object]) -> None:
+    """However one is written, it is announced, and named in the id, as an address."""
+    assert where(registry_loopback=False, **given) == "fd00::7"
+    assert instance_of("user", "fd00::7", 8101, instance_id=None, version="").id == "user-fd00::7-8101"
+
+
+@pytest.mark.parametrize("given", [{"advertise": "0.0.0.0"}, {"advertise": "[::]"}, {"environ": {"POD_IP": "0.0.0.0"}}])
+def test_every_address_is_none(given: dict[str, object]) -> None:
+    """What one binds to mean all addresses is nothing that anybody could call."""
+    with pytest.raises(StartError, match="which is every address and therefore none"):
+        where(**given)
+
+
+def test_what_the_configuration_says_of_an_instance_is_announced() -> None:
+    """Zone, weight, tags and metadata come from the configuration; the boot id is beside them."""
+    made = instance_of("user", "10.0.0.7", 1, instance_id=None, version="1", zone="a", weight=3, tags=["x"], meta={"k": "v"})
+    assert (made.zone, made.weight, made.tags) == ("a", 3, ("x",))
+    assert made.meta == {"k": "v", "boot": made.boot}
+
+
+@pytest.mark.parametrize("key", ["boot", "scheme", "version", "zone"])
+def test_metadata_that_means_something_already_is_refused(key: str) -> None:
+    """A boot id of one's own would make two lives look like one."""
+    with pytest.raises(StartError, match=rf"services\.user\.meta sets {key}, which says something else already"):
+        instance_of("user", "10.0.0.7", 8101, instance_id=None, version="", meta={key: "x"})
 
 
 def test_configured_id_is_taken() -> None:

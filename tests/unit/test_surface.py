@@ -99,6 +99,10 @@ METRICS = {
     "mizzen_breaker_state": ("gauge", "peer state"),
     "mizzen_endpoints": ("gauge", "peer status"),
     "mizzen_snapshot_age_seconds": ("gauge", "peer"),
+    "mizzen_snapshot_state": ("gauge", "peer state"),
+    "mizzen_snapshot_reads_total": ("counter", "peer"),
+    "mizzen_snapshot_errors_total": ("counter", "peer"),
+    "mizzen_snapshot_holds_total": ("counter", "peer"),
     "mizzen_build_info": ("gauge", "version service python"),
     "mizzen_log_lines_dropped_total": ("counter", ""),
     "mizzen_workers": ("gauge", "state"),
@@ -127,10 +131,13 @@ EVENTS = {
     "BudgetExhausted": "peer",
     "RegistryLost": "registry seconds serving error",
     "RegistryBack": "registry seconds_lost instance took failed_calls",
+    "RegistryRefused": "registry instance error",
+    "IdTaken": "registry instance error",
     "Registered": "registry instance verdict",
     "Withdrawn": "registry instance error",
     "SnapshotChanged": "peer added removed total",
     "SnapshotHeld": "peer known offered seconds",
+    "SnapshotRecalled": "peer registry total age",
 }
 
 OUTCOMES = """
@@ -272,7 +279,7 @@ def test_the_events_are_pinned() -> None:
     """Their names and fields are in log lines."""
     found = {
         name: " ".join(kind.__struct_fields__)
-        for name, kind in vars(events).items()
+        for name, kind in ((name, getattr(events, name)) for name in events.__all__)
         if isinstance(kind, type) and issubclass(kind, events.Record) and kind is not events.Record
     }
     assert found == EVENTS

@@ -318,6 +318,28 @@ def test_a_name_is_called(run: Run) -> None:
     run(main())
 
 
+def test_a_whole_name_ends_with_a_dot_for_its_look_up_only(run: Run) -> None:
+    """The dot spares the search list; the server is told the name as people write it, and so is whoever reads an error."""
+    looked_up: list[str] = []
+
+    async def lookup(host: str, port: int) -> list[tuple[Any, ...]]:
+        looked_up.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def main() -> None:
+        network, server = SocketNetwork(lookup=lookup), made_server()
+        listener = await network.listen("127.0.0.1", 0, server.protocol)
+        name = "user.shop.svc.cluster.local"
+        told = (await asked(network, f"{name}.", listener.port)).text.split()
+        listener.close()
+        await server.drain(1)
+        assert (looked_up, told[0]) == ([f"{name}."], f"{name}:{listener.port}")
+        with pytest.raises(ConnectFailed, match=rf"cannot connect to {name}:1: "):
+            await asked(network, f"{name}.", 1)
+
+    run(main())
+
+
 def test_families_take_turns() -> None:
     """Addresses of both families alternate, beginning with the one that the system prefers."""
     six, four = socket.AF_INET6, socket.AF_INET

@@ -355,6 +355,7 @@ def test_what_is_answered_while_draining(steps: Steps, later: Callable[..., Futu
     until(lambda: entered(process, "draining"), "it drains")
     with pytest.raises(ConnectionRefusedError):
         ask(process.url + "/live")
+    until(lambda: "last requests in" in process.stdout, "it has waited for the first requests of those who are connected")
     told = {path: request.finish() for path, request in begun.items()}
     assert {path: answer.status for path, answer in told.items()} == {
         "/live": 200, "/ready": 503, "/health": 503, "/slow/0": 503, "/nowhere": 503,

@@ -221,6 +221,25 @@ def test_the_name_can_be_said(run: Run, authority: Authority) -> None:
     run(main())
 
 
+def test_a_whole_name_is_verified_without_its_dot(run: Run, authority: Authority) -> None:
+    """A name that ends with a dot, for its look-up, is the same name in a certificate and in what the server is asked for."""
+    name = "user.shop.svc.cluster.local"
+    asked: list[str | None] = []
+
+    async def lookup(host: str, port: int) -> list[tuple[Any, ...]]:
+        assert host == f"{name}."
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (HOST, port))]
+
+    async def main() -> None:
+        async with serving(authority.issue(hosts=(name,))) as site:
+            site.network = SocketNetwork(lookup=lookup)
+            site.tls.context().sni_callback = lambda line, server_name, context: asked.append(server_name)
+            assert (await site.pool(TlsFiles(ca=authority.ca), host=f"{name}.").send(get())).status == 200
+            assert asked == [name]
+
+    run(main())
+
+
 def test_a_peer_without_tls(run: Run, authority: Authority) -> None:
     """A peer that speaks plain HTTP is told apart from one with a bad certificate."""
 

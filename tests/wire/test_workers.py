@@ -301,6 +301,20 @@ def test_a_worker_that_is_told_to_stop_is_replaced(fleet: Fleet) -> None:
     assert len(children(crew.popen.pid)) == 2
 
 
+@pytest.mark.skipif(not SPREADS, reason="elsewhere nobody can choose which worker answers")
+def test_a_worker_that_lingers_alone_gets_no_new_connections(fleet: Fleet) -> None:
+    """The others take them at once, so that those who are connected have the time of its linger for their requests."""
+    crew = full(start(fleet, 2, linger="1h").ready(), 2)
+    leaving = ask(f"{crew.url}/who").json()
+    lines = [Line(crew) for _ in range(20)]
+    os.kill(leaving, signal.SIGTERM)
+    until(lambda: "lingering" in health(crew)["workers"].values(), "it lingers")
+    assert leaving not in {ask(f"{crew.url}/who").json() for _ in range(40)}
+    assert leaving in {line.ask().json() for line in lines}
+    for line in lines:
+        line.__exit__()
+
+
 def slow_on(crew: Process, pid: int) -> bool:
     """Whether a request that takes a while has been answered by that process."""
     return bool(ask(f"{crew.url}/slow?seconds=0.05").json() == pid)

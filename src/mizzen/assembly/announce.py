@@ -7,10 +7,10 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from mizzen.rules.discovery import Instance, Registrar
-from mizzen.rules.events import Hook, Registered, RegistryBack, RegistryLost, Withdrawn
+from mizzen.rules.discovery import DuplicateId, Instance, Registrar
+from mizzen.rules.events import Hook, IdTaken, Registered, RegistryBack, RegistryLost, RegistryRefused, Withdrawn
 from mizzen.words.clock import Clock, Random
-from mizzen.words.errors import CallError
+from mizzen.words.errors import CallError, PeerError
 
 BEAT = 5.0
 """Seconds between heartbeats: a third of the 15 s after which Consul takes us for dead."""
@@ -24,6 +24,9 @@ RETRY_FIRST, RETRY_MOST = 0.25, 5.0
 """Seconds before another try at a registry that does not answer; never longer than a beat, never given up."""
 WITHDRAW_LIMIT = 3.0
 """Seconds for a registration in flight and the withdrawal after it: a dead registry must not hold up the stop."""
+
+REFUSED = (401, 403)
+"""What a registry answers to a token that will not do: nothing that waiting mends, so it is told as an error."""
 
 log = logging.getLogger("mizzen.discovery")
 
@@ -44,7 +47,10 @@ class Announcer:
         clock: Clock,
         sleep: Callable[[float], Awaitable[None]],
         random: Random,
+        beat: float = BEAT,
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
+        """``beat`` in seconds, as ``BEAT`` is; ``heard`` is told of each beat that is answered as the one before was."""
         self.instance = instance
         self.registered = False
         self._registrar = registrar
@@ -56,10 +62,13 @@ class Announcer:
         self._clock = clock
         self._sleep = sleep
         self._random = random
+        self._beat = beat
+        self._heard = heard
         self._task: asyncio.Task[None] | None = None
         self._step: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._lost_at: float | None = None
+        self._told: set[type[object]] = set()  # what was told of the trouble under way, each once
         self._failed_before = 0
         self._beats = 0
         self._mismatches = 0
@@ -104,11 +113,11 @@ class Announcer:
             except Exception as error:
                 self._lost(error)
                 await self._sleep(delay * (0.5 + self._random() / 2))
-                delay = min(delay * 2, RETRY_MOST)
+                delay = min(delay * 2, RETRY_MOST, self._beat)
             else:
                 delay = RETRY_FIRST
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(BEAT * (1 - JITTER + 2 * JITTER * self._random())):
+                    async with asyncio.timeout(self._beat * (1 - JITTER + 2 * JITTER * self._random())):
                         await self._changed.wait()
             finally:
                 self._step = None
@@ -144,14 +153,25 @@ class Announcer:
         if self._lost_at is None:
             self._lost_at = self._clock()
             self._failed_before = self._failed_calls()
-            self._emit(RegistryLost(self._registry, 0.0, self._serving(), f"{type(error).__name__}: {error}"))
+        event: IdTaken | RegistryRefused | RegistryLost
+        if isinstance(error, DuplicateId):
+            event = IdTaken(self._registry, self.instance.id, str(error))
+        elif isinstance(error, PeerError) and error.status in REFUSED:
+            event = RegistryRefused(self._registry, self.instance.id, str(error))
+        else:
+            event = RegistryLost(self._registry, 0.0, self._serving(), f"{type(error).__name__}: {error}")
+        if type(event) not in self._told:
+            self._told.add(type(event))
+            self._emit(event)
 
     def _back(self, *, again: bool, took: float = 0.0) -> None:
         if self._lost_at is None and not again:
+            self._heard()
             return
         lost = 0.0 if self._lost_at is None else self._clock() - self._lost_at
         failed = 0 if self._lost_at is None else self._failed_calls() - self._failed_before
         self._lost_at = None
+        self._told.clear()
         self._emit(RegistryBack(self._registry, lost, self.instance.id if again else "", took, failed))
 
 

@@ -180,6 +180,9 @@ class _NotOurs:
     def close(self) -> None:
         """Nothing of ours is open."""
 
+    async def drain(self) -> None:
+        """The same."""
+
 
 class _Outside(SocketNetwork):
     """The network of a service that another server listens for: of its own it binds the admin port alone."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mizzen.rules.discovery import Instance
 from mizzen.rules.discovery import instance_id as default_id
@@ -13,23 +14,35 @@ from mizzen.words.errors import StartError
 WILDCARDS = ("", "0.0.0.0", "::")  # compared with, never bound here
 
 
+RESERVED = ("boot", "scheme", "version", "zone")
+"""Keys of the metadata that say something else already."""
+NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
+"""Addresses that are never a real host (RFC 5737, RFC 3849), to ask for the route to everywhere else."""
+
+
 def advertised(
     *, advertise: str | None, host: str, environ: Mapping[str, str], registry_loopback: bool, towards: tuple[str, int] | None
 ) -> str:
-    """The address that others reach us at: the configured one, else ``POD_IP``, else ours on the route to the registry.
+    """The address that others reach us at: the configured one, else ``POD_IP``, else the one that we bind, else ours on
+    the route to the registry. IPv6 addresses come without brackets.
 
-    ``StartError`` when that is loopback while the registry is not: nobody else could reach it.
+    ``StartError`` when that is loopback while the registry is not, or no address at all: nobody else could reach it.
     """
     if advertise:
-        address = advertise
+        address = advertise.strip("[]")
     elif environ.get("POD_IP"):
-        address = environ["POD_IP"]
+        address = environ["POD_IP"].strip("[]")
     elif host not in WILDCARDS:
-        address = host
+        address = host.strip("[]")
     elif registry_loopback:
         address = "127.0.0.1"
     else:
         address = _by_route(towards)
+    if address in WILDCARDS:
+        raise StartError(
+            f"this instance would be announced at {address}, which is every address and therefore none",
+            fix="set services.<name>.advertise to an address that other machines reach, or POD_IP",
+        )
     if not registry_loopback and is_loopback(address):
         raise StartError(
             f"this instance would be announced at {address}, which only this machine reaches",
@@ -40,7 +53,8 @@ def advertised(
 
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own loopback."""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
+    name = host.strip("[]").partition("%")[0].lower().removeprefix("::ffff:")
+    return name.rstrip(".") == "localhost" or name.startswith("127.") or name in ("::1", "0:0:0:0:0:0:0:1")
 
 
 def instance_of(
@@ -51,9 +65,20 @@ def instance_of(
     instance_id: str | None,
     version: str,
     scheme: str = "http",
+    zone: str = "",
+    weight: int = 1,
+    tags: Sequence[str] = (),
     meta: Mapping[str, str] | None = None,
 ) -> Instance:
-    """This life of this instance: the id is the same after a restart, the boot id in the metadata is not."""
+    """This life of this instance: the id is the same after a restart, the boot id in the metadata is not.
+
+    ``StartError`` for metadata under a key that has a meaning of its own.
+    """
+    if taken := [key for key in meta or {} if key in RESERVED]:
+        raise StartError(
+            f"services.{service}.meta sets {', '.join(taken)}, which says something else already",
+            fix=f"choose another name: {', '.join(RESERVED)} are Mizzen's",
+        )
     return Instance(
         id=instance_id or default_id(service, address, port),
         service=service,
@@ -61,15 +86,31 @@ def instance_of(
         port=port,
         scheme=scheme,
         version=version,
+        zone=zone,
+        weight=weight,
         meta={**(meta or {}), "boot": uuid.uuid4().hex},
+        tags=tuple(tags),
     )
 
 
 def _by_route(towards: tuple[str, int] | None) -> str:
-    """Our address on the way to ``towards``; nothing is sent: connecting a datagram socket only looks up the route."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    """Our address on the way to the registry, else, while its name has no address yet, on the way to everywhere else."""
+    for host, port in (*([towards] if towards else []), *NOWHERE):
         try:
-            probe.connect(towards or ("192.0.2.1", 9))  # TEST-NET-1, RFC 5737: never a real host
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except OSError:  # a registry that is down at start, with its name: no reason not to serve
+            continue
+        for family, kind, protocol, _, at in found:
+            if (address := _source(family, kind, protocol, at)) and not is_loopback(address):
+                return address
+    return "127.0.0.1"
+
+
+def _source(family: int, kind: int, protocol: int, at: Any) -> str | None:
+    """Our address on the way there; nothing is sent: connecting a datagram socket only looks up the route."""
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(at)
+            return str(probe.getsockname()[0]).partition("%")[0]
+    except OSError:  # no such family, or no route
+        return None

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mizzen.edges import telemetry as outlets
-from mizzen.rules.config import DiscoveryConfig, ServiceConfig, System
-from mizzen.rules.discovery import Instance, Registrar, instance_id
+from mizzen.rules.config import DiscoveryConfig, ServiceConfig, System, hide_password
+from mizzen.rules.discovery import Instance, instance_id
 from mizzen.words.clock import monotonic
 from mizzen.words.errors import StartError
 
 from .drivers import Drivers, discover
-from .identity import advertised, instance_of
+from .identity import advertised, instance_of, is_loopback
 from .load import load_service
 from .network import Network, SocketNetwork
 from .observing import Telemetry
@@ -28,10 +28,16 @@ from .tls import peer_tls, server_tls
 from .unix import path_of
 
 if TYPE_CHECKING:  # what calls and what announces is loaded by services that do
+    from mizzen.rules.discovery import Registrar
+
     from .announce import Announcer
     from .client import Client
+    from .keeping import Keeping
     from .peers import Peer
     from .probes import Crew
+
+WRITTEN = ("static:", "http:", "https:", "http+unix:")
+"""What needs no snapshot: it is written down already."""
 
 log = logging.getLogger("mizzen.runtime")
 
@@ -91,11 +97,20 @@ def at_home(
         advertise=config.advertise,
         host=host,
         environ=environ,
-        registry_loopback=home.loopback,
+        registry_loopback=home.loopback or (home.registrar is None and is_loopback(host)),  # nobody is told where we are
         towards=home.address,
     )
     instance = instance_of(
-        name, address, port, instance_id=config.instance_id, version=version, scheme="http" if config.tls is None else "https"
+        name,
+        address,
+        port,
+        instance_id=config.instance_id,
+        version=version,
+        scheme="http" if config.tls is None else "https",
+        zone=config.zone or "",
+        weight=config.weight,
+        tags=config.tags,
+        meta=config.meta,
     )
     return drivers, instance
 
@@ -133,8 +148,9 @@ def assemble(
 ) -> Runtime:
     """Put a service, its peers and what runs them together; ``registrar`` announces it, where there is one."""
     config = system.service(service.name)
+    keeping = _keeping(system)
     peers = {
-        peer: connect_peer(client, system, service.name, drivers, network=network, telemetry=telemetry)
+        peer: connect_peer(client, system, service.name, drivers, network=network, telemetry=telemetry, keeping=keeping)
         for peer, client in service.clients.items()
     }
     running = Running(
@@ -153,6 +169,7 @@ def assemble(
             return None
         from .announce import Announcer
 
+        tell, heard = telemetry.outages.announcer(home.url, clock=monotonic)
         return Announcer(
             registrar,
             instance if bound == instance.port else at_port(instance, bound),
@@ -160,10 +177,11 @@ def assemble(
             verdict=lambda: (running.health.verdict, running.health.note),
             failed_calls=lambda: sum(peer.failed_calls for peer in peers.values()),
             serving=lambda: {name: len(peer.store.instances) for name, peer in peers.items()},
-            emit=telemetry.emit,
+            emit=tell,
             clock=monotonic,
             sleep=asyncio.sleep,
             random=random.random,
+            heard=heard,
         )
 
     return Runtime(
@@ -180,8 +198,24 @@ def assemble(
     )
 
 
+def _keeping(system: System) -> Keeping | None:
+    """Where snapshots are kept, if they are."""
+    if system.discovery.snapshots is None:
+        return None
+    from .keeping import Keeping
+
+    return Keeping(system.discovery.snapshots)
+
+
 def connect_peer(
-    client: Client, system: System, name: str, drivers: Drivers, *, network: Network, telemetry: Telemetry
+    client: Client,
+    system: System,
+    name: str,
+    drivers: Drivers,
+    *,
+    network: Network,
+    telemetry: Telemetry,
+    keeping: Keeping | None = None,
 ) -> Peer:
     """The way to one peer: by the client's own ``url`` where it has one, else by the system's discovery."""
     settings = system.client(name, client.name, timeout=client.timeout, retries=client.retries)
@@ -193,6 +227,8 @@ def connect_peer(
         )
     from .peers import Peer
 
+    url = settings.url or drivers.resolves
+    keeper = None if keeping is None or url.startswith(WRITTEN) else keeping.keeper(hide_password(url), client.name)
     return Peer(
         client,
         settings,
@@ -203,6 +239,7 @@ def connect_peer(
         clock=monotonic,
         random=random.random,
         tls=peer_tls(system, name, client.name),
+        keeper=keeper,
     )
 
 

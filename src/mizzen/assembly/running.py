@@ -82,7 +82,7 @@ class Running:
             waiting=self.waiting,
             about=about,
             metrics=telemetry.metrics,
-            discovery=lambda: {name: peer.store.describe() for name, peer in self.peers.items()},
+            discovery=lambda: {name: peer.report() for name, peer in self.peers.items()},
             crew=crew,
         )
         self._own_probes = self._probe_leaves() if config.admin.port is None else []
@@ -145,10 +145,11 @@ class Running:
             tls=None if tls is None else tls.context,
         )
 
-    def enter(self, state: State) -> None:
-        """Be in ``state`` from now on: it decides what probes answer and whether requests are refused."""
+    def enter(self, state: State, *, refuse: bool = True) -> None:
+        """Be in ``state`` from now on: it decides what probes answer and whether requests are refused, which may come later."""
         self.state = state
-        self.edge.refusing = _REFUSING.get(state)
+        if refuse:
+            self.edge.refusing = _REFUSING.get(state)
 
     async def start(self) -> None:
         """Connect the peers, open everything provided in order, and wait until every required check has passed once."""

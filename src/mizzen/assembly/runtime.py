@@ -168,8 +168,7 @@ class Runtime:
         self._enter(State.LINGERING, "withdrawn" if self._announcer else "nothing to withdraw")
         self.server.linger()
         await self._forced_or(self._linger)
-        self._enter(State.DRAINING, f"{self.server.in_flight} requests in flight")
-        self._stop_listening()
+        self._enter(State.DRAINING, f"{self.server.in_flight} requests in flight", refuse=False)
         drain = asyncio.ensure_future(self._drained(self._drain))
         force = asyncio.ensure_future(self._force.wait())
         await asyncio.wait({drain, force}, return_when=asyncio.FIRST_COMPLETED)
@@ -186,15 +185,28 @@ class Runtime:
 
     async def _drained(self, seconds: float) -> int:
         """Let requests finish, and what mounted apps do behind their answers; how many were cut off after ``seconds``."""
+        ends = self._clock() + seconds
+        await self._hear_out(seconds)
+        self.running.enter(State.DRAINING)
+        cut = await self.server.drain(max(0.0, ends - self._clock()))
+        return cut + await self.running.finish(max(0.0, ends - self._clock()))
+
+    async def _hear_out(self, within: float) -> None:
+        """Accept nobody any more, and answer those who have been accepted and have had no answer."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.drain()
         began = self._clock()
-        cut = await self.server.drain(seconds)
-        return cut + await self.running.finish(max(0.0, began + seconds - self._clock()))
+        if await self.server.hear_out(within):
+            self._emit(StepTaken("last requests", self._clock() - began))
 
     async def _close(self, code: int) -> int:
         """Close what is open, in reverse; the socket last in a start that was cancelled."""
         if self._announcer is not None and self.state is State.SERVING:
             await self._announcer.withdraw()
-        self._stop_listening()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self.server.connections:
             await self.server.drain(0)
         failed = await self.running.close()
@@ -212,15 +224,10 @@ class Runtime:
         except TimeoutError:
             return
 
-    def _stop_listening(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
-
-    def _enter(self, state: State, why: str) -> None:
+    def _enter(self, state: State, why: str, *, refuse: bool = True) -> None:
         now = self._clock()
         seconds, self._entered = now - self._entered, now
-        self.running.enter(state)
+        self.running.enter(state, refuse=refuse)
         self._emit(StateChanged(self.running.service.name, state.value, why, seconds))
 
     def _verdict_changed(self) -> None:

@@ -7,8 +7,8 @@ in the queue of a socket on which nobody accepts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
+from mizzen.assembly.listening import Accepting
 from mizzen.assembly.running import Running
 from mizzen.edges.http import Server
 
@@ -25,7 +25,7 @@ class Door:
         self._running = running
         self._sockets = sockets
         self._wanted = False
-        self._open: list[Callable[[], None]] = []
+        self._open: list[Accepting] = []
         self._servers: list[Server] = []
         self._turning: asyncio.Task[None] | None = None
 
@@ -61,11 +61,16 @@ class Door:
             self._open.append(await accept_on(self._sockets.admin, admin.protocol))
 
     async def _lock(self) -> None:
-        for close in self._open:
-            close()
+        for each in self._open:
+            await each.drain(queue=False)  # which waits for the worker that takes over
         self._open.clear()
         servers, self._servers = self._servers, []
-        await asyncio.gather(*(server.drain(FINISH) for server in servers))
+        await asyncio.gather(*(_finish(server) for server in servers))
 
     def __repr__(self) -> str:
         return f"<Door {'open' if self._servers else 'closed'}>"
+
+
+async def _finish(server: Server) -> None:
+    await server.hear_out()
+    await server.drain(FINISH)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
+from mizzen.assembly.listening import Accepting
 from mizzen.assembly.network import SOCKET_MODE, Listener, SocketNetwork
 
 from .sockets import accept_on
@@ -18,28 +19,37 @@ class Gate:
         self.port = port
         self._sockets = list(sockets)
         self._factory = factory
-        self._open: dict[int, Callable[[], None]] = {}
+        self._open: dict[int, Accepting] = {}
 
     async def accept(self, wanted: Sequence[int]) -> None:
         """Accept on the sockets in these places and on no others."""
         for place in [place for place in self._open if place not in wanted]:
-            self._open.pop(place)()
+            await self._open.pop(place).drain(queue=False)  # which is another worker's now
         for place in wanted:
             if place not in self._open and place < len(self._sockets):
                 opened = await accept_on(self._sockets[place], self._factory)
                 if self._sockets:
                     self._open[place] = opened
                 else:  # closed meanwhile
-                    opened()
+                    opened.close()
 
     def close(self) -> None:
         """Let go of the sockets: with the last process that does, connections are refused."""
-        for close in self._open.values():
-            close()
-        self._open.clear()
+        for each in self._take():
+            each.close()
+
+    async def drain(self) -> None:
+        """The same, and lose nobody who has come so far."""
+        await asyncio.gather(*(each.drain() for each in self._take()))
+
+    def _take(self) -> list[Accepting]:
+        """What accepts, and has the last of our descriptors."""
         for each in self._sockets:
             each.close()
         self._sockets.clear()
+        taken = list(self._open.values())
+        self._open.clear()
+        return taken
 
     def __repr__(self) -> str:
         return f"<Gate :{self.port}, accepts on {sorted(self._open)} of {len(self._sockets)}>"

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from mizzen.assembly.network import BACKLOG, SOCKET_MODE, bind
+from mizzen.assembly.listening import BACKLOG, Accepting
+from mizzen.assembly.network import SOCKET_MODE, bind
 from mizzen.assembly.unix import bind_unix, identity_of, path_of, remove
 
 SPREADS = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
@@ -95,8 +96,8 @@ class Sockets:
             self.service = [first]
 
 
-async def accept_on(shared: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Callable[[], None]:
-    """Accept connections on a listening socket that others have as well; what ends that, for this process alone."""
+async def accept_on(shared: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+    """Accept connections on a listening socket that others have as well; it ends for this process alone."""
     loop = asyncio.get_running_loop()
     own = shared.dup()  # a server closes what it is given
     if shared.family == socket.AF_UNIX:
@@ -107,9 +108,4 @@ async def accept_on(shared: socket.socket, factory: Callable[[], asyncio.Protoco
             server = await loop.create_unix_server(factory, sock=own, backlog=BACKLOG)
     else:
         server = await loop.create_server(factory, sock=own, backlog=BACKLOG)
-
-    def close() -> None:
-        with suppress(OSError):
-            server.close()
-
-    return close
+    return Accepting(server, own, factory)

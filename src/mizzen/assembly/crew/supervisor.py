@@ -241,6 +241,8 @@ class Supervisor:
             self._enter(State.SERVING, f"{len(serving)} of {len(self._workers)} workers serve")
         self._tell()
         accepting = [worker.number for worker in self._workers if worker.accepting]
+        if serving and not self._stop.is_set():
+            accepting = serving  # one that lingers alone need not: its last callers have that time for their request
         dealt = shares(self._sharing, accepting)
         for worker in self._workers:
             wanted = dealt.get(worker.number, [])

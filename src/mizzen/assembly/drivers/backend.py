@@ -11,7 +11,6 @@ from msgspec import Struct
 from mizzen.assembly.identity import is_loopback
 from mizzen.assembly.network import Network
 from mizzen.rules.config import DiscoveryConfig
-from mizzen.rules.discovery import Registrar, Resolver
 from mizzen.words.clock import Clock, Random
 from mizzen.words.errors import CallTimeout, StartError
 from mizzen.words.handler import Handler
@@ -19,6 +18,7 @@ from mizzen.words.message import Request, Response
 
 if TYPE_CHECKING:
     from mizzen.edges.http import Pool, Tls
+    from mizzen.rules.discovery import Registrar, Resolver
 
 BACKEND_TIMEOUT = 2.0
 """Seconds for a registry's answer where the driver does not say otherwise."""
@@ -73,15 +73,17 @@ class Means(Struct, frozen=True):
         return call, pool
 
     def secret(self, options: Mapping[str, str]) -> Callable[[], str | None]:
-        """The token or password of the moment: from ``token_file``, else the URL's, else the configuration's."""
-        config = self.config
+        """The token or password of the moment: the URL's own (``token``, ``token_file``), else the configuration's, of
+        which the file comes first."""
+        file = options.get("token_file") or ("" if "token" in options else self.config.token_file)
+        text = options.get("token") or (str(self.config.token) if self.config.token else None)
 
         def token() -> str | None:
-            if config.token_file:
+            if file:
                 from pathlib import Path
 
-                return Path(config.token_file).read_text().strip()  # read anew each time: tokens are rotated
-            return options.get("token") or (str(config.token) if config.token else None)
+                return Path(file).read_text().strip()  # read anew each time: tokens are rotated
+            return text
 
         return token
 

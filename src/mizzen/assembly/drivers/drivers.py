@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from mizzen.assembly.network import Network
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.words.clock import Clock, Random
@@ -12,7 +14,7 @@ from mizzen.words.errors import StartError
 
 from .backend import Backend, Means
 
-SCHEMES = ("consul", "static", "none")
+SCHEMES = ("consul", "dns", "etcd", "kubernetes", "static", "none")
 
 
 class Drivers:
@@ -43,9 +45,14 @@ class Drivers:
         )
         self._made: dict[str, Backend] = {}
 
+    @property
+    def resolves(self) -> str:
+        """The URL of where peers are looked up, with its secrets."""
+        return self._config.resolve or self._url
+
     def resolving(self) -> Backend:
         """Where peers are looked up unless a client says otherwise."""
-        return self.open(self._config.resolve or self._url)
+        return self.open(self.resolves)
 
     def registering(self) -> Backend:
         """Where this instance announces itself."""
@@ -54,7 +61,7 @@ class Drivers:
     def open(self, url: str) -> Backend:
         """The backend of that URL; ``StartError`` says which schemes there are."""
         if url not in self._made:
-            self._made[url] = self._make(url)
+            self._made[url] = self._make(url, self._means_for(url))
         return self._made[url]
 
     def at(self, service: str, url: str) -> Backend:
@@ -70,7 +77,15 @@ class Drivers:
         for backend in self._made.values():
             backend.close()
 
-    def _make(self, url: str) -> Backend:
+    def _means_for(self, url: str) -> Means:
+        """A registry that a client alone names is not shown the token of ours; it has one in its own URL, or none."""
+        ours = (self._url, self._config.resolve or "", self._config.register or "")
+        if _place(url) in map(_place, ours):
+            return self._means
+        config = msgspec.structs.replace(self._config, token=None, token_file=None)
+        return msgspec.structs.replace(self._means, config=config)
+
+    def _make(self, url: str, means: Means) -> Backend:
         # Each driver is imported where it is used: a process has one or two of them.
         match url.partition(":")[0]:
             case "none":
@@ -84,7 +99,19 @@ class Drivers:
             case "consul":
                 from .consul import consul
 
-                return consul(url, self._means)
+                return consul(url, means)
+            case "dns":
+                from .dns import dns
+
+                return dns(url, means)
+            case "kubernetes":
+                from .kubernetes import kubernetes
+
+                return kubernetes(url, means)
+            case "etcd":
+                from .etcd import etcd
+
+                return etcd(url, means)
             case "embedded":
                 raise StartError(
                     "the embedded registry is for development: it keeps nothing and listens on loopback",
@@ -96,6 +123,12 @@ class Drivers:
             f"no discovery driver for {hide_password(url)!r}",
             fix=f"discovery.url takes {', '.join(f'{each}:' for each in SCHEMES)}",
         )
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Scheme, host and port."""
+    scheme, _, rest = url.partition(":")
+    return scheme, rest.removeprefix("//").partition("?")[0].partition("/")[0].rpartition("@")[2]
 
 
 def discover(config: DiscoveryConfig, environ: Mapping[str, str]) -> str:

@@ -48,7 +48,7 @@ class ServerConnection(asyncio.Protocol):
         self._queue: deque[tuple[Request, bool, bool, Response | None]] = deque()
         self.task: asyncio.Task[None] | None = None
         self._turn: Request | None = None
-        self._at_once = 0  # how many more requests of the latest read may be answered without a task
+        self._at_once = -1  # how many more requests of the latest read may be answered without a task; -1: of none yet
         self._begun = False  # whether the task has run: one that is cancelled before cannot settle its request
         self._ending = False  # whether the task only closes its answer: no longer cancelled
         self._successor: Successor | None = None  # what speaks on this connection, once it is no longer ours
@@ -176,6 +176,12 @@ class ServerConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a request is under way, read or answered."""
         return self.task is not None or bool(self._queue) or self._reader.request is not None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a request is on its way: one that is begun, or the first of all."""
+        begun = self._at_once < 0 or self._reader.partial or self._reader.request is not None
+        return begun and self.task is None and not self._closing
 
     def _begin(self, request: Request, keep: bool, old: bool, response: Response | None = None) -> None:
         self._server.in_flight += 1

@@ -35,7 +35,7 @@ async def secured(
 
     Cancelled, it leaves nothing open.
     """
-    name = tls.server_name or host
+    name = tls.server_name or host.removesuffix(".")  # a certificate's names have no dot at their end (RFC 6066 §3)
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def done(_: TlsConnection, error: BaseException | None) -> None:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:  # whoever serves without TLS need not load it
 
     from .handshakes import Handshakes
 
+HEARING = 1.0
+"""Seconds for the first request of a connection whose caller got it just before it could get none: round trips, the
+handshake of TLS, and a caller that does not get to run at once. Some connect long before they ask: those are not waited for."""
+LOOK_EVERY = 0.01
+"""Seconds between looks for such connections, at the end only: a future for each would be a price that every request pays."""
 CUT_GRACE = 1.0
 """Seconds for cancelled handlers to clean up, so that what they use is not closed under them."""
 
@@ -102,6 +107,19 @@ class Server:
     def linger(self) -> None:
         """From now on every answer says that it is the last one of its connection; idle connections stay open."""
         self.closing = True
+
+    async def hear_out(self, within: float = HEARING) -> bool:
+        """Wait, at most a moment, until no request is on its way: none is begun, and every connection has had its first one.
+
+        The caller has closed its listener before, and still answers. False when there was nothing to wait for.
+        """
+        self.closing = True
+        ends = self.clock() + min(within, HEARING)
+        waited = False
+        while self.clock() < ends and (self._handshakes or any(each.awaited for each in self._open)):
+            waited = True
+            await asyncio.sleep(LOOK_EVERY)
+        return waited
 
     async def drain(self, seconds: float) -> int:
         """Close idle connections at once and let what is under way finish; the requests cut off after ``seconds``.

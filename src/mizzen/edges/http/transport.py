@@ -67,6 +67,7 @@ class Pool:
         self._clock = clock
         self._random = random
         shown = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii") if not host.isascii() else host
+        shown = shown.removesuffix(".")  # of a whole name; it is for whoever looks it up, not for whom it leads to
         self.address = f"{shown}:{port}"
         on_unix = host.startswith("/")
         if on_unix:  # what is there has no name that a server could want to know

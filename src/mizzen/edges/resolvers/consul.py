@@ -13,7 +13,7 @@ from mizzen.words.handler import Handler
 from mizzen.words.lazy import pattern
 from mizzen.words.message import Response
 
-from .consul_agent import PEER, TIMEOUT, Agent, refused, segment
+from .consul_agent import PEER, TIMEOUT, Agent, filtered, refused, segment
 
 WAIT = 60.0
 """Seconds that the agent holds a query while nothing changes: a watch that died silently is found out in that time."""
@@ -25,12 +25,14 @@ BACKOFF_BASE, BACKOFF_CAP, BACKOFF_FLOOR = 0.5, 15.0, 0.1
 BURST, REFILL = 5, 0.5
 """Reads at once, then seconds for each further one: enough to follow a rolling restart, and a bound on the load
 of an index that never rests."""
+CONTACT = 30_000
+"""Milliseconds without a word from the leader from which on an answer is told as degraded; usual are some 50."""
 
 
 class ConsulResolver:
     """Reads the passing instances of a service from a Consul agent. Holds no policy: errors and sets go to the feed.
 
-    ``wait`` in seconds; ``tag`` takes only instances that carry it, ``dc`` reads another datacenter.
+    ``wait`` and ``margin`` in seconds; ``tag`` takes only instances that carry it, ``dc`` reads another datacenter.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ConsulResolver:
         sleep: Callable[[float], Awaitable[None]],
         random: Random,
         wait: float = WAIT,
+        margin: float = WAIT_MARGIN,
         dc: str | None = None,
         tag: str | None = None,
         clock: Clock = monotonic,
@@ -50,6 +53,7 @@ class ConsulResolver:
         self._random = random
         self._clock = clock
         self._wait = wait
+        self._margin = margin
         # stale: any server may answer, so that reading works while Consul has no leader
         self._query = {"passing": "1", "stale": "1"} | ({"dc": dc} if dc else {}) | ({"tag": tag} if tag else {})
         self._watched: dict[str, str] = {}
@@ -72,8 +76,9 @@ class ConsulResolver:
             failures = 0
             regressed = read.index < seen
             seen = read.index
-            self._watched[service] = f"{len(read.instances)} instances at index {seen}"
-            again = feed.snapshot(read.instances, regressed=regressed)
+            self._watched[service] = f"{len(read.instances)} instances at index {seen}{read.degraded}"
+            # one that knows no leader may have just begun, and not know yet what it misses
+            again = feed.snapshot(read.instances, regressed=regressed or read.leaderless)
             # an index that went back, and a set that is suspect, are read anew without waiting for a change;
             # 0 would never block, so 1 stands for "nothing yet"
             index = 0 if again or regressed else max(1, seen)
@@ -82,7 +87,7 @@ class ConsulResolver:
         query, timeout = dict(self._query), TIMEOUT
         if index:
             query |= {"index": str(index), "wait": f"{round(self._wait * 1000)}ms"}
-            timeout = self._wait * 17 / 16 + WAIT_MARGIN
+            timeout = self._wait * 17 / 16 + self._margin
         response = await self._agent.get(f"/v1/health/service/{segment(service)}", query=query, timeout=timeout)
         return _parse(response, service)
 
@@ -101,6 +106,8 @@ class ConsulResolver:
 class _Read(msgspec.Struct, frozen=True):
     index: int
     instances: list[Instance]
+    leaderless: bool
+    degraded: str
 
 
 class _Pace:
@@ -141,6 +148,7 @@ class _Service(msgspec.Struct, rename="pascal"):
     port: int = 0
     ports: list[_Port] | None = None  # Consul >= 1.22, instead of Port
     kind: str = ""
+    tags: list[str] | None = None
     meta: dict[str, str] | None = None
     weights: _Weights | None = None
     modify_index: int = 0
@@ -162,7 +170,7 @@ def _parse(response: Response, service: str) -> _Read:
     doing = f"a look-up of {service}"
     if response.status != 200:
         raise refused(response, doing)
-    if (response.headers.get("x-consul-results-filtered-by-acls") or "").lower() == "true":
+    if filtered(response):
         # what the token may not see is missing without a word: an empty set here means nothing
         raise PeerError(
             f"consul left out what this token may not read of {service} (it needs service:read and node:read)", peer=PEER
@@ -172,7 +180,22 @@ def _parse(response: Response, service: str) -> _Read:
         entries = _decode(response.body if isinstance(response.body, bytes) else b"")
     except (KeyError, ValueError, msgspec.MsgspecError) as error:
         raise PeerError(f"the answer to {doing} does not come from Consul ({error})", peer=PEER) from None
-    return _Read(index, _instances(service, entries or ()))
+    return _Read(index, _instances(service, entries or ()), _leaderless(response), _degraded(response))
+
+
+def _leaderless(response: Response) -> bool:
+    # the header need not be there: answers by way of the agent's stream have none
+    return (response.headers.get("x-consul-knownleader") or "").lower() == "false"
+
+
+def _degraded(response: Response) -> str:
+    """What a server that answers without its leader says of that, for people."""
+    if _leaderless(response):
+        return ", degraded: consul has no leader"
+    contact = response.headers.get("x-consul-lastcontact") or ""
+    if contact.isdigit() and int(contact) > CONTACT:
+        return f", degraded: no contact with consul's leader for {int(contact) // 1000}s"
+    return ""
 
 
 def _instances(service: str, entries: Iterable[_Entry]) -> list[Instance]:
@@ -197,6 +220,7 @@ def _instances(service: str, entries: Iterable[_Entry]) -> list[Instance]:
             zone=meta.pop("zone", ""),
             weight=max(1, said.weights.passing) if said.weights else 1,
             meta=meta,
+            tags=tuple(said.tags or ()),
         )
         if id not in found or found[id][0] <= said.modify_index:
             found[id] = (said.modify_index, instance)

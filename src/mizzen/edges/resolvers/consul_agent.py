@@ -35,9 +35,9 @@ class Agent:
         """The agent's answer, whatever its status; ``CallError`` when there is none."""
         return await self._send("GET", path, query or {}, b"", timeout)
 
-    async def put(self, path: str, body: Any = None) -> Response:
+    async def put(self, path: str, body: Any = None, *, query: dict[str, str] | None = None) -> Response:
         """The agent's answer, whatever its status; ``CallError`` when there is none. Every PUT here may be repeated."""
-        return await self._send("PUT", path, {}, b"" if body is None else _encode(body), TIMEOUT)
+        return await self._send("PUT", path, query or {}, b"" if body is None else _encode(body), TIMEOUT)
 
     async def _send(self, method: str, path: str, query: dict[str, str], body: bytes, timeout: float) -> Response:
         headers = Headers({"accept": "application/json"})
@@ -55,6 +55,11 @@ class Agent:
 def segment(text: str) -> str:
     """``text`` as one segment of a path; ids of IPv6 addresses have colons in them."""
     return quote(text, safe="")
+
+
+def filtered(response: Response) -> bool:
+    """Whether parts of the answer were left out because the token may not read them (Consul since 1.11 says so)."""
+    return (response.headers.get("x-consul-results-filtered-by-acls") or "").lower() == "true"
 
 
 def refused(response: Response, doing: str) -> PeerError:

@@ -242,6 +242,10 @@ class MemoryListener:
         """Stop accepting."""
         self._network.unbind(self)
 
+    async def drain(self) -> None:
+        """The same: in here nobody waits to be accepted."""
+        self.close()
+
     def __repr__(self) -> str:
         return f"<MemoryListener {self.host}:{self.port}>"
 
