@@ -197,7 +197,7 @@ class TestRestarts:
             async with site(agent) as home:
                 home.announce(HOME)
                 feed = home.watch()
-                await until(lambda: feed.ids == [HOME.id])
+                await until(lambda: feed.ids == [HOME.id] and home.told(Registered))
                 await aside(agent.kill)
                 await until(lambda: home.told(RegistryLost))
                 await aside(agent.start)

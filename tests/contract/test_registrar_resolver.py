@@ -256,7 +256,7 @@ class TestRegistrarAndResolver:
 
         async def test(scene: Scene) -> None:
             await scene.feed.until([])
-            instance = scene.instance(scheme="https", version="1.4.2", zone="eu-1a", weight=7)
+            instance = scene.instance(scheme="https", version="1.4.2", zone="eu-1a", weight=7, tags=("blue", "canary"))
             instance = msgspec.structs.replace(instance, meta={"boot": "b1", "team": "blue"})
             await scene.registrar.register(instance, "passing", "ok")
             await scene.feed.until([instance])

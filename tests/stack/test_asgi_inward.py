@@ -16,7 +16,8 @@ from stage import settle
 import mizzen
 from mizzen import NotFound, Router, Service, StartError, testing
 from mizzen.assembly.probes import State
-from mizzen.edges.asgi.exchange import DISCARD, LEAVE
+from mizzen.edges.asgi.exchange import DISCARD
+from mizzen.edges.asgi.guest import LEAVE
 from mizzen.edges.asgi.inward import CUT_GRACE
 from mizzen.edges.asgi.reply import BUFFER
 from mizzen.rules.limit import Limit

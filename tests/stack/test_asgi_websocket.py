@@ -23,7 +23,7 @@ from mizzen import Service, testing
 from mizzen.assembly.observing import Telemetry
 from mizzen.assembly.probes import State
 from mizzen.assembly.running import Running
-from mizzen.edges.asgi.exchange import LEAVE
+from mizzen.edges.asgi.guest import LEAVE
 from mizzen.edges.asgi.session import AFTER
 from mizzen.edges.asgi.tunnel import BUFFER, CLOSE_WAIT, PING_EVERY
 from mizzen.rules.config import ServiceConfig

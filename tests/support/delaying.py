@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import cast
 
 from ports import free_port
 
@@ -102,8 +103,7 @@ class _Front(asyncio.DatagramProtocol):
         self._sent: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # which Python 3.11's own is by its methods alone
 
     def connection_lost(self, error: Exception | None) -> None:
         for task in self._sent:

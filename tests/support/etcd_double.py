@@ -79,6 +79,7 @@ class EtcdDouble:
         body = json.loads(request.body)
         self.requests.append((request.path, body))
         self.sent.append(request)
+        await asyncio.sleep(0)  # an answer takes its time: others are asked meanwhile
         if self.cut is not None:
             raise self.cut
         if self.hung:

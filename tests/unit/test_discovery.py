@@ -282,14 +282,27 @@ def test_a_small_removal_after_an_error_applies_at_once() -> None:
     assert known.names == "abc"
 
 
-def test_doubt_ends_with_a_read_that_misses_nothing() -> None:
+def test_doubt_ends_a_hold_after_the_registry_is_back() -> None:
     """An outage long ago does not slow a service down that is stopped on purpose."""
     known = Known("ab")
     known.store.error(LOST)
     known.read("ab")
+    known.wait(HOLD)
     assert known.read("") is True
     known.read("")
     assert known.names == ""
+
+
+def test_a_registry_that_hung_is_in_doubt_although_it_has_the_whole_set_at_first() -> None:
+    """It then strikes off everybody who could not beat meanwhile, one by one or all at once: that is held as well."""
+    known = Known("ab")
+    known.store.error(LOST)
+    known.read("ab")
+    known.wait(1)
+    assert known.read("") is False
+    assert (known.names, known.store.state) == ("ab", "held")
+    known.read("ab")
+    assert (known.names, known.store.state) == ("ab", "fresh")
 
 
 def test_doubt_ends_with_its_hold() -> None:

@@ -341,3 +341,8 @@ def test_reads_errors_and_holds_are_counted() -> None:
     for names in ("", "", "a", "abc", ""):
         known.read(names)
     assert (known.store.reads, known.store.errors, known.store.holds) == (6, 2, 2)
+    known.read("abcdef")
+    known.fail()
+    for names in ("ef", ""):
+        known.read(names)
+    assert (known.names, known.store.holds) == ("abcdef", 3)

@@ -69,8 +69,9 @@ class Pod:
         (root / "etc").mkdir(parents=True)
         (root / "etc" / "resolv.conf").write_text(resolv_conf)
 
-    def open(self, url: str) -> Backend:
+    def open(self, url: str, *, zone: str = "") -> Backend:
         means = Means(
+            zone=zone,
             config=DiscoveryConfig(),
             network=self.network,
             clock=lambda: asyncio.get_running_loop().time(),
@@ -251,6 +252,13 @@ def test_options_reach_the_choice_of_addresses(tmp_path: Path) -> None:
     assert isinstance(resolver, KubernetesResolver)
     assert (resolver.choice.port, resolver.choice.tls, resolver.choice.zone) == ("admin", True, "eu-1a")
     assert resolver._name("user") == "people"
+
+
+def test_our_own_zone_is_the_one_that_hints_are_about(tmp_path: Path) -> None:
+    """Where a service runs is said once, in its settings; the URL may say otherwise."""
+    pod = Pod(tmp_path)
+    zones = [pod.open(f"kubernetes:endpointslices{more}", zone="eu-1b").resolver for more in ("", "?zone=eu-1a")]
+    assert [each.choice.zone for each in zones if isinstance(each, KubernetesResolver)] == ["eu-1b", "eu-1a"]
 
 
 # -- what is wrong

@@ -13,10 +13,11 @@ from etcd_double import EtcdDouble, b64
 
 from mizzen.edges.resolvers.etcd import BACKOFF_CAP, RELIST, SILENCE, SPREAD, UNSTABLE, EtcdResolver
 from mizzen.edges.resolvers.etcd_gateway import TIMEOUT, Gateway, Member
+from mizzen.edges.resolvers.etcd_lines import Lines
 from mizzen.edges.resolvers.etcd_login import Login
 from mizzen.rules.discovery import Instance
 from mizzen.tools.testing.virtual import run
-from mizzen.words.errors import ConnectFailed, ConnectionLost
+from mizzen.words.errors import ConnectFailed, ConnectionLost, PeerError
 from mizzen.words.message import Response
 
 
@@ -491,6 +492,13 @@ def test_errors_are_told_and_tried_again_for_ever() -> None:
         assert max(gaps) == pytest.approx(BACKOFF_CAP, rel=0.01)
         assert len(at.feed.snapshots) == 1
         assert "failed" in str(at.resolver.describe())
+        at.etcd.cut = None
+        await asyncio.sleep(2 * BACKOFF_CAP)
+        told = len(at.feed.at)
+        at.etcd.cut = ConnectFailed("refused")
+        at.etcd.lose_watches()
+        await asyncio.sleep(5)
+        assert at.feed.at[told + 1] - at.feed.at[told] == pytest.approx(0.5, rel=0.01), "the next outage begins anew"
 
     at.run(test)
 
@@ -567,6 +575,85 @@ def test_a_watch_moves_on_when_its_member_fails() -> None:
         assert (at.feed.ids[-1], at.feed.errors) == (["u1", "u2"], [])
 
     at.run(test)
+
+
+@pytest.mark.parametrize("answer", ["502", "200"])
+def test_a_member_that_gives_no_watch_is_left(answer: str) -> None:
+    """It may answer reads as well as it likes: a watch that does not hold there is begun at the next one."""
+    first, second = EtcdDouble(), EtcdDouble()
+    at = Watch(first, second)
+    for each in (first, second):
+        put(each, 1)
+    first.answers["/v3/watch"] = Response(502) if answer == "502" else Response(200, first.trouble())
+
+    async def test() -> None:
+        await asyncio.sleep(1)
+        assert len(second.watches) == 1
+        put(second, 2)
+        await settle()
+        assert (at.feed.ids[-1], at.feed.errors) == (["u1", "u2"], [])
+
+    at.run(test)
+
+
+def test_a_member_in_doubt_is_asked_itself() -> None:
+    """What another member says of the news is no word on the watch of the one that hangs."""
+    first, second = EtcdDouble(), EtcdDouble()
+    at = Watch(first, second)
+    for each in (first, second):
+        put(each, 1)
+
+    async def test() -> None:
+        first.hung = True
+        await asyncio.sleep(SILENCE + 3 * TIMEOUT)
+        assert len(second.watches) == 1
+        put(second, 2)
+        await settle()
+        assert (at.feed.ids[-1], at.feed.errors) == (["u1", "u2"], [])
+
+    at.run(test)
+
+
+def test_the_beginning_of_a_watch_is_no_measure() -> None:
+    """It says where the cluster is, not what it told: a change in between that never comes is still found out."""
+    at = Watch()
+    put(at.etcd, 1, 2)
+
+    async def test() -> None:
+        def deaf() -> Response:
+            put(at.etcd, 2, status="critical")
+
+            async def lines() -> Any:
+                yield at.etcd.line(created=True)
+                await asyncio.sleep(3600)
+
+            del at.etcd.answers["/v3/watch"]
+            return Response(200, lines())
+
+        at.etcd.answers["/v3/watch"] = deaf
+        at.etcd.lose_watches()
+        await asyncio.sleep(1)
+        assert at.feed.ids[-1] == ["u1", "u2"]
+        await asyncio.sleep(SILENCE + 1)
+        assert at.feed.ids[-1] == ["u1"]
+
+    at.run(test)
+
+
+def test_a_line_without_an_end_is_cut_off() -> None:
+    """What sends on and on without a line must not fill the memory."""
+
+    async def main() -> None:
+        async def pieces() -> Any:
+            while True:
+                yield b" " * (4 * 1024 * 1024)
+
+        lines = Lines(Response(200, pieces()))
+        with pytest.raises(PeerError, match="a line of more than"):
+            await lines.next(10)
+        await lines.close()
+
+    run(main())
 
 
 def test_watches_that_share_a_member_leave_it_together() -> None:

@@ -66,7 +66,7 @@ def test_the_order_is_shuffled_and_kept() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("fault", ["refused", "lost", "no leader", "gateway of somebody else", "hung"])
+@pytest.mark.parametrize("fault", ["refused", "lost", "no leader", "broken", "gateway of somebody else", "hung"])
 def test_a_member_that_fails_is_left(fault: str) -> None:
     """The next one is asked at once, and from then on."""
     at = Site()
@@ -78,6 +78,8 @@ def test_a_member_that_fails_is_left(fault: str) -> None:
             first.cut = ConnectionLost("reset")
         case "no leader":
             first.leader = False
+        case "broken":
+            first.answers["/v3/kv/range"] = first.refusal(13, 500, "internal error")
         case "hung":
             first.hung = True
         case _:
@@ -114,6 +116,35 @@ def test_members_that_all_hang_cost_less_than_a_beat() -> None:
         with pytest.raises(PeerError, match=r"none of etcd's 3 members could do a look \(etcd0: no answer in 2.0s; etcd1"):
             await ask(gateway)
         assert 2 * TIMEOUT < asyncio.get_running_loop().time() <= LIMIT
+
+    at.run(test)
+
+
+def test_members_that_nobody_has_time_for_are_not_asked() -> None:
+    """Of five that hang three are asked: the other two have their turn with the next request."""
+    at = Site(5)
+    for double in at.doubles:
+        double.hung = True
+
+    async def test(gateway: Gateway) -> None:
+        with pytest.raises(PeerError):
+            await ask(gateway)
+        assert at.asked == [1, 1, 1, 0, 0]
+        assert gateway.describe()["in_use"] == "etcd3"
+
+    at.run(test)
+
+
+def test_a_member_is_left_once() -> None:
+    """Whoever learns late that a member failed leaves the one alone that is in use by then."""
+    at = Site()
+
+    async def test(gateway: Gateway) -> None:
+        first, second, _ = gateway._members
+        gateway.leave(first)
+        gateway.leave(second)
+        gateway.leave(first)
+        assert gateway.describe()["in_use"] == "etcd2"
 
     at.run(test)
 

@@ -13,11 +13,13 @@ from typing import cast
 import pytest
 
 from mizzen.assembly.client import Client
+from mizzen.assembly.drivers import Drivers
 from mizzen.assembly.keeping import CONFIRM_EVERY, RECALL_AFTER, Keeper, Keeping
 from mizzen.assembly.observing import Telemetry
 from mizzen.assembly.peers import Peer
+from mizzen.assembly.process import connect_peer, keeping_of
 from mizzen.edges.snapshots import SnapshotFile
-from mizzen.rules.config import ClientConfig
+from mizzen.rules.config import ClientConfig, DiscoveryConfig, ServiceConfig, System
 from mizzen.rules.discovery import EndpointStore, Feed, Instance
 from mizzen.rules.events import Event, RegistryLost, SnapshotRecalled
 from mizzen.tools.testing.memory import MemoryNetwork
@@ -319,3 +321,30 @@ def test_a_disk_that_takes_nothing_is_one_warning_for_all(tmp_path: Path, caplog
         ]
 
     run(main())
+
+
+def test_only_what_a_registry_says_is_kept(tmp_path: Path) -> None:
+    """By configuration alone, by registry with its options but without its secrets; addresses that are written down are not."""
+
+    def keeper(**discovery: str | None) -> Keeper | None:
+        config = DiscoveryConfig(snapshots=str(tmp_path), **discovery)  # type: ignore[arg-type]
+        system = System(name="shop", place="/nowhere/mizzen.toml", discovery=config, services={"order": ServiceConfig(port=1)})
+        network, client = MemoryNetwork(), Client("user", required=False, timeout=None, retries=None, classify=classify)
+        drivers = Drivers(config, url=config.url, network=network, clock=lambda: 0.0, random=lambda: 0.5)
+        keeping = keeping_of(system)
+        telemetry = Telemetry("order", version="test")
+        peer = connect_peer(client, system, "order", drivers, network=network, telemetry=telemetry, keeping=keeping)
+        return peer._keeper
+
+    def path(url: str, resolve: str | None = None) -> Path:
+        made = keeper(url=url, resolve=resolve)
+        assert made is not None
+        return made.file.path
+
+    east = path("consul://h:8500?dc=east")
+    assert east.parent == tmp_path
+    assert path("consul://h:8500?dc=west") != east
+    assert path("consul://elsewhere:8500", "consul://h:8500?dc=east") == east
+    assert path("consul://h:8500?dc=east&token=one") == path("consul://h:8500?dc=east&token=another")
+    assert keeper(url="static:user=10.0.0.1:80") is None
+    assert keeping_of(System(name="shop", place="/nowhere/mizzen.toml")) is None

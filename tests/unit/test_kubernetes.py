@@ -111,6 +111,14 @@ def test_those_that_go_serve_only_while_nobody_is_ready() -> None:
     assert ids(slice_of(*going), slice_of(endpoint("10.0.0.3", "c", conditions={"ready": False}), name="user-2")) == ["a"]
 
 
+def test_pods_on_the_network_of_their_node_share_its_address() -> None:
+    """An address that two endpoints have is one instance, unless their ports differ."""
+    one, other = endpoint("10.0.0.1", "a"), endpoint("10.0.0.1", "b")
+    assert len(ids(slice_of(one, other))) == 1
+    elsewhere = slice_of(other, name="user-2", ports=[{"name": "http", "port": 8102, "protocol": "TCP"}])
+    assert ids(slice_of(one), elsewhere) == ["a", "b"]
+
+
 def test_two_families_are_one_instance() -> None:
     """In a dual-stack cluster a pod has two addresses: the first family's is called, the other where there is no first."""
     four = slice_of(endpoint("10.0.0.1", "a"))

@@ -6,16 +6,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from mizzen.edges.registry import Registry
+from mizzen.edges.registry.index import Index
 from mizzen.words.errors import ConnectFailed
 from mizzen.words.message import Headers, Request, Response
 
 BOOT = 1_700_000_000.0
+PATIENCE = 20.0
+"""Seconds until a query that is never answered is a failure; never waited for when all is well."""
 
 
 class World:
@@ -109,7 +113,8 @@ def play(test: Callable[[World], Coroutine[Any, Any, None]], **options: Any) -> 
         world = World(**options)
         work = asyncio.create_task(world.registry.run())
         try:
-            await test(world)
+            async with asyncio.timeout(PATIENCE):
+                await test(world)
             assert not work.done(), "the checks go on for ever"
         finally:
             work.cancel()
@@ -283,6 +288,8 @@ def test_a_parameter_without_meaning_here_is_refused_by_name(target: str, names:
         ({"Name": "u", "Check": {"HTTP": "http://8.8.8.8/", "Interval": "1s"}}, "loopback and private"),
         ({"Name": "u", "Check": {"HTTP": "http://169.254.169.254/", "Interval": "1s"}}, "loopback and private"),
         ({"Name": "u", "Check": {"TCP": "0.0.0.0:80", "Interval": "1s"}}, "loopback and private"),
+        ({"Name": "u", "Check": {"TCP": "[::ffff:8.8.8.8]:80", "Interval": "1s"}}, "loopback and private"),
+        ({"Name": "u", "Check": {"TCP": "127.0.0.1:0", "Interval": "1s"}}, "cannot be probed"),
         ({"Name": "u", "Check": {**HTTP, "Header": {"Host": ["x"]}}}, "Host header"),
         ({"Name": "u", "Check": {**HTTP, "Header": {"x y": ["1"]}}}, "'x y' is not a header name"),
         ({"Name": "u", "Check": {**HTTP, "Header": {"x": ["a\r\nb: c"]}}}, "line break"),
@@ -573,6 +580,48 @@ def test_closing_lets_every_query_answer() -> None:
         world.registry.close()
         assert (await query).status == 200
         assert (await world.ask("GET", f"/v1/health/service/user?index={index}")).status == 200
+
+    play(test)
+
+
+def test_queries_that_began_together_end_apart() -> None:
+    """Up to a sixteenth later than they asked for, as in Consul."""
+
+    async def test(world: World) -> None:
+        query = asyncio.create_task(world.ask("GET", f"/v1/catalog/services?index={await world.index()}0&wait=160s"))
+        await world.pass_by(164.9)
+        assert not query.done()
+        await world.pass_by(0.2)
+        assert query.done()
+
+    play(test, random=0.5)
+
+
+def test_an_agents_service_is_waited_for_by_its_hash() -> None:
+    """It answers when the registration changes, not when a check does, with 404 when it is gone, and when its time is over."""
+
+    async def test(world: World) -> None:
+        await world.register(TTL)
+        seen = await world.ask("GET", "/v1/agent/service/u1")
+        hashed = seen.headers["x-consul-contenthash"]
+        assert seen.json()["ContentHash"] == hashed
+
+        def wait(hash: str, seconds: int = 60) -> asyncio.Task[Response]:
+            return asyncio.create_task(world.ask("GET", f"/v1/agent/service/u1?hash={hash}&wait={seconds}s"))
+
+        assert (await wait("another")).status == 200
+        query, over = wait(hashed), wait(hashed, 5)
+        await settle()
+        await world.put("/v1/agent/check/fail/beat")
+        await world.pass_by(6)
+        assert (query.done(), over.done()) == (False, True)
+        await world.register(TTL, Tags=["new"])
+        changed = (await query).headers["x-consul-contenthash"]
+        assert changed != hashed
+        query = wait(changed)
+        await settle()
+        await world.put("/v1/agent/service/deregister/u1")
+        assert (await query).status == 404
 
     play(test)
 
@@ -962,6 +1011,281 @@ def test_answers_can_be_filtered() -> None:
         world.registry.faults.filtered = True
         answer = await world.ask("GET", "/v1/health/service/user")
         assert (answer.json(), answer.headers["x-consul-results-filtered-by-acls"]) == ([], "true")
+
+    play(test)
+
+
+def test_the_registry_can_hang() -> None:
+    """Nobody is answered, neither who asks now nor who waits already, until it goes on; one path can hang alone."""
+
+    async def test(world: World) -> None:
+        index = await world.index()
+        waits = asyncio.create_task(world.ask("GET", f"/v1/health/service/user?index={index}"))
+        await settle()
+        world.registry.faults.hang = True
+        beat = asyncio.create_task(world.ask("GET", "/v1/status/leader"))
+        await world.pass_by(400)
+        assert (beat.done(), waits.done()) == (False, False)
+        world.registry.faults.path = "/v1/health"
+        assert (await world.ask("GET", "/v1/status/leader")).status == 200
+        world.registry.faults.clear()
+        assert [(await each).status for each in (beat, waits)] == [200, 200]
+
+    play(test)
+
+
+def test_a_registry_that_hangs_can_be_closed() -> None:
+    """Its server would wait for it otherwise."""
+
+    async def test(world: World) -> None:
+        world.registry.faults.hang = True
+        asked = asyncio.create_task(world.ask("GET", "/v1/status/leader"))
+        await settle()
+        world.registry.close()
+        assert (await asked).status == 200
+
+    play(test)
+
+
+def test_a_registry_without_a_leader_answers_stale_reads_and_its_agents_writes() -> None:
+    """As a cluster that has lost its quorum: nothing that must be current can be read."""
+
+    async def test(world: World) -> None:
+        world.registry.faults.leaderless = True
+        await world.register(TTL)
+        refused = await world.ask("GET", "/v1/health/service/user")
+        assert (refused.status, refused.body) == (500, b"No cluster leader")
+        stale = await world.ask("GET", "/v1/health/service/user?stale")
+        assert (len(stale.json()), stale.headers["x-consul-knownleader"]) == (1, "false")
+
+    play(test)
+
+
+def test_the_registry_can_be_falsely_empty_and_wake_for_nothing() -> None:
+    """An empty set that nothing marks, and an answer that is no change."""
+
+    async def test(world: World) -> None:
+        await world.register(TTL)
+        index = await world.index()
+        query = asyncio.create_task(world.ask("GET", f"/v1/health/service/user?index={index}"))
+        await settle()
+        world.registry.faults.wake()
+        answer = await query
+        assert (len(answer.json()), int(answer.headers["x-consul-index"])) == (1, index)
+        world.registry.faults.empty = True
+        answer = await world.ask("GET", "/v1/health/service/user")
+        assert (answer.json(), "x-consul-results-filtered-by-acls" in answer.headers) == ([], False)
+
+    play(test)
+
+
+def test_the_token_can_change() -> None:
+    """The one that clients have has expired then."""
+
+    async def test(world: World) -> None:
+        old, new = {"x-consul-token": "old"}, {"x-consul-token": "new"}
+        assert (await world.ask("GET", "/v1/status/leader", headers=old)).status == 200
+        world.registry.faults.change_token("new")
+        assert (await world.ask("GET", "/v1/status/leader", headers=old)).status == 403
+        assert (await world.ask("GET", "/v1/status/leader", headers=new)).status == 200
+
+    play(test, token="old")
+
+
+# -- the catalog, written
+
+
+def test_the_registrys_own_node_is_left_to_its_agent() -> None:
+    """Consul takes such an entry and removes it within a minute: better a refusal that says what to ask instead."""
+
+    async def test(world: World) -> None:
+        await world.register(TTL)
+        step = {"Service": {"Verb": "delete", "Node": "mizzen", "Service": {"ID": "u1"}}}
+        for path, body in (
+            ("catalog/register", {"Node": "mizzen", "Address": "127.0.0.1"}),
+            ("catalog/deregister", {"Node": "mizzen", "ServiceID": "u1"}),
+            ("txn", [step]),
+        ):
+            answer = await world.ask("PUT", f"/v1/{path}", body)
+            assert (answer.status, b"ask /v1/agent/service/" in bytes(answer.body)) == (400, True)  # type: ignore[arg-type]
+        assert len(await world.get("/v1/health/service/user")) == 1
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("catalog/register", {"Node": "n", "Address": "a", "Service": {"Service": "s", "Kind": "x"}}, 400, "Kind in a service"),
+        ("catalog/register", {"Node": "n", "Address": "a", "Check": {"Name": "c", "Status": "odd"}}, 400, "'odd'"),
+        ("catalog/register", {"Node": "n", "Address": "a", "Check": {"Name": "c", "Node": "m"}}, 500, "does not match"),
+        ("catalog/register", {"Node": "n", "Address": "a", "Checks": [{"Name": "c"}] * 11}, 400, "at most 10"),
+        (
+            "catalog/register",
+            {"Node": "n", "Address": "a", "Check": {"Name": "c", "Definition": {"OSService": "x"}}},
+            400,
+            "OSServ",
+        ),
+        ("txn", {"KV": {}}, 400, "a list"),
+        ("txn", [{"KV": {"Verb": "set"}}], 400, "KV in an operation"),
+        ("txn", [{"Service": {"Verb": "set", "Node": "n", "Service": {"ID": "x"}}}], 501, "the verb 'set'"),
+        ("txn", [{"Node": {"Verb": "delete", "Node": {"Node": "n"}}}] * 129, 413, "129 > 128"),
+    ],
+)
+def test_what_the_catalog_does_not_take_is_refused(path: str, body: Any, status: int, says: str) -> None:
+    """With the part that is wrong, and nothing is entered."""
+
+    async def test(world: World) -> None:
+        answer = await world.ask("PUT", f"/v1/{path}", body)
+        assert (answer.status, says in bytes(answer.body).decode()) == (status, True), answer.body  # type: ignore[arg-type]
+        assert len(await world.get("/v1/catalog/nodes")) == 1
+
+    play(test)
+
+
+def test_a_transaction_is_done_whole_or_not_at_all() -> None:
+    """One stale step, and the others are not done either."""
+
+    async def test(world: World) -> None:
+        for name in ("one", "two"):
+            body = {"Node": name, "Address": "10.0.0.9", "Service": {"ID": f"s-{name}", "Service": "stock"}}
+            assert (await world.ask("PUT", "/v1/catalog/register", body)).json() is True
+        services = (await world.get("/v1/catalog/node-services/one"))["Services"]
+        good = {"Service": {"Verb": "delete-cas", "Node": "one", "Service": services[0]}}
+        stale = {"Node": {"Verb": "delete-cas", "Node": {"Node": "two", "ModifyIndex": 1}}}
+        answer = await world.ask("PUT", "/v1/txn", [good, stale])
+        assert (answer.status, [each["OpIndex"] for each in answer.json()["Errors"]]) == (409, [1])
+        assert len(await world.get("/v1/catalog/service/stock")) == 2
+        assert (await world.ask("PUT", "/v1/txn", [good])).status == 200
+        assert [row["Node"] for row in await world.get("/v1/catalog/service/stock")] == ["two"]
+
+    play(test)
+
+
+# -- many
+
+
+def test_a_change_wakes_those_whom_it_concerns_and_nobody_else() -> None:
+    """With a hundred services watched, one of them answers: what is not asked anew costs nothing."""
+
+    async def test(world: World) -> None:
+        names = [f"service-{number}" for number in range(99)]
+        for name in names:
+            await world.register({"CheckID": name, "TTL": "90s", "Status": "passing"}, id=name, name=name)
+        woken: list[str] = []
+
+        async def watch(name: str) -> None:
+            await world.get(f"/v1/health/service/{name}?index={await world.index(name)}&wait=600s")
+            woken.append(name)
+
+        watches = [asyncio.create_task(watch(name)) for name in names]
+        await settle()
+        for name in names:
+            await world.put(f"/v1/agent/check/pass/{name}?note=again")
+        await settle()
+        assert woken == []
+        await world.put("/v1/agent/check/fail/service-7")
+        await settle()
+        assert woken == ["service-7"]
+        for each in watches:
+            each.cancel()
+        await asyncio.wait(watches)
+
+    play(test, instances=99)
+
+
+def test_nobody_is_even_looked_at_whose_topic_did_not_change() -> None:
+    """What one change costs is what its own topics have waiting."""
+    index = Index(1)
+    called: list[str] = []
+    for topic in ("service:user", "service:order", "checks"):
+        index.watch(topic, partial(called.append, topic))
+    stop = index.watch("service:user", partial(called.append, "no more"))
+    stop()
+    index.touch("service:user", "nodes")
+    assert (called, index.of("service:user"), index.of("service:order")) == (["service:user"], 2, 1)
+    index.abandon()
+    assert sorted(called[1:]) == ["checks", "service:order", "service:user"]
+
+
+def test_a_change_of_the_node_concerns_every_service_on_it() -> None:
+    """Maintenance of the node takes all of them out, and whoever watches one of them is told."""
+
+    async def test(world: World) -> None:
+        await world.register()
+        body = {"Node": "pod", "Address": "10.0.0.9", "Service": {"Service": "stock"}}
+        await world.put("/v1/catalog/register", body)
+        index = {name: await world.index(name) for name in ("user", "stock")}
+        user, stock = (
+            asyncio.create_task(world.ask("GET", f"/v1/health/service/{name}?passing&index={at}")) for name, at in index.items()
+        )
+        await settle()
+        await world.put("/v1/agent/maintenance?enable=true")
+        assert (await user).json() == []
+        assert not stock.done()
+        await world.put("/v1/catalog/register", {**body, "Address": "10.0.0.10"})
+        assert (await stock).json()[0]["Node"]["Address"] == "10.0.0.10"
+
+    play(test)
+
+
+def test_what_fails_long_before_its_heartbeat_is_due_is_forgotten_in_its_time() -> None:
+    """The timetable looks at it sooner than was planned."""
+
+    async def test(world: World) -> None:
+        await world.register({"CheckID": "beat", "TTL": "2h", "Status": "passing", "DeregisterCriticalServiceAfter": "1m"})
+        await world.put("/v1/agent/check/fail/beat")
+        await world.pass_by(59.9)
+        assert set(await world.get("/v1/agent/services")) == {"u1"}
+        await world.pass_by(0.2)
+        assert await world.get("/v1/agent/services") == {}
+
+    play(test)
+
+
+def test_beats_and_removals_leave_nothing_in_the_timetable() -> None:
+    """Ten thousand beats of one check, and a thousand instances that came and went: a handful of entries."""
+
+    async def test(world: World) -> None:
+        await world.register(TTL)
+        for _ in range(10_000):
+            await world.put("/v1/agent/check/pass/beat")
+        for number in range(1000):
+            await world.register({"CheckID": "x", "TTL": "1000h"}, id=f"n{number}", name=f"s{number}")
+            await world.put(f"/v1/agent/service/deregister/n{number}")
+        assert len(world.registry._state.timetable) < 200
+        assert len(world.registry._state.index._topics) < 10
+
+    play(test)
+
+
+def test_a_heartbeat_expires_at_its_time_to_the_millisecond() -> None:
+    """Not at the next tick of some clock."""
+
+    async def test(world: World) -> None:
+        await world.pass_by(0.1)
+        await world.register({**TTL, "TTL": "1337ms"})
+        await world.pass_by(1.336)
+        assert await world.statuses() == {"beat": "passing"}
+        await world.pass_by(0.0015)
+        assert await world.statuses() == {"beat": "critical"}
+
+    play(test)
+
+
+def test_probes_at_once_are_bounded() -> None:
+    """A thousand checks of what does not answer hold two hundred connections, and each comes to its turn."""
+
+    async def test(world: World) -> None:
+        world.answers = asyncio.Event()
+        for number in range(50):
+            checks = [{**HTTP, "CheckID": f"{number}-{each}"} for each in range(5)]
+            await world.register(*checks, id=str(number))
+        await world.pass_by(1)
+        assert len(world.probes) == 200
+        world.answers.set()
+        await world.pass_by(3)
+        assert len(world.probes) == 250
 
     play(test)
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from mizzen.edges.registry import Registry
 from mizzen.words.message import Request, Response
 
-TTL, FORGET = 10.0, 60.0
+TTLS, FORGET = (10.0, 500.0), 60.0
+TTL = TTLS[0]
 NAMES, IDS, TAGS = ("user", "order"), ("a", "b", "c"), ("", "v1", "v2")
 STATUSES = ("passing", "warning", "critical")
 
@@ -59,6 +60,7 @@ class Instance:
         self.tag = tag
         self.status = ""
         self.since = 0.0
+        self.ttl = 0.0
         self.expires: float | None = 0.0
         self.forget = False
         self.maintenance = False
@@ -72,12 +74,12 @@ class Model:
         self.node_maintenance = False
         self.external: dict[str, tuple[str, str]] = {}
 
-    def register(self, now: float, id: str, name: str, tag: str, status: str, forget: bool) -> None:
+    def register(self, now: float, id: str, name: str, tag: str, status: str, ttl: float, forget: bool) -> None:
         known = self.instances.get(id)
         fresh = Instance(name, tag)
         fresh.status, fresh.since = (known.status, known.since) if known else (status, now)
         fresh.maintenance = known.maintenance if known else False
-        fresh.expires, fresh.forget = now + TTL, forget
+        fresh.ttl, fresh.expires, fresh.forget = ttl, now + ttl, forget
         self.instances[id] = fresh
 
     def beat(self, now: float, id: str, status: str) -> bool:
@@ -86,7 +88,7 @@ class Model:
             return False
         if known.status != status:
             known.status, known.since = status, now
-        known.expires = now + TTL
+        known.expires = now + known.ttl
         return True
 
     def pass_by(self, until: float) -> None:
@@ -156,12 +158,12 @@ class World:
 
     # -- what is done to both
 
-    async def register(self, id: str, name: str, tag: str, status: str, forget: bool) -> None:
-        check = {"CheckID": f"c{id}", "TTL": f"{TTL}s", "Status": status}
+    async def register(self, id: str, name: str, tag: str, status: str, ttl: float, forget: bool) -> None:
+        check = {"CheckID": f"c{id}", "TTL": f"{ttl}s", "Status": status}
         check |= {"DeregisterCriticalServiceAfter": f"{FORGET}s"} if forget else {}
         body = {"ID": id, "Name": name, "Port": 80, "Tags": [tag] if tag else [], "Check": check}
         assert await self.put("agent/service/register", body) == 200
-        self.model.register(self.time.now, id, name, tag, status, forget)
+        self.model.register(self.time.now, id, name, tag, status, ttl, forget)
 
     async def deregister(self, id: str) -> None:
         known = self.model.instances.pop(id, None)
@@ -229,10 +231,11 @@ Step = Callable[[World], Awaitable[None]]
 
 def steps(most: int = 30) -> st.SearchStrategy[list[Step]]:
     ids, names, tags, statuses = (st.sampled_from(each) for each in (IDS, NAMES, TAGS, STATUSES))
+    ttls = st.sampled_from(TTLS)
     # times that meet the ends of TTLs and of forgetting exactly, and by a hair
     seconds = st.sampled_from([0.0, 0.001, 1.0, TTL - 0.001, TTL, TTL + 0.001, FORGET - TTL, FORGET - 0.001, FORGET])
     one = st.one_of(
-        st.builds(lambda *given: lambda world: world.register(*given), ids, names, tags, statuses, st.booleans()),
+        st.builds(lambda *given: lambda world: world.register(*given), ids, names, tags, statuses, ttls, st.booleans()),
         st.builds(lambda *given: lambda world: world.deregister(*given), ids),
         st.builds(lambda *given: lambda world: world.beat(*given), ids, statuses),
         st.builds(lambda *given: lambda world: world.maintain(*given), ids, st.booleans()),
@@ -265,7 +268,7 @@ def test_whatever_is_done_the_answers_are_those_of_a_simple_model(done: list[Ste
 
 
 @given(steps(most=15))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_read_whose_answer_changed_has_a_higher_index_and_wakes_who_waits(done: list[Step]) -> None:
     """And the other way round: the index of a read never goes back, and whoever waits wakes for nothing that is not his."""
 

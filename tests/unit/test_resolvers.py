@@ -737,12 +737,13 @@ def mismatch(checks: dict[str, dict[str, str]]) -> str | None:
          "0 instances at index 7, degraded: no contact with consul's leader for 45s"),
         ({"x-consul-knownleader": "true", "x-consul-lastcontact": "12"}, False, "0 instances at index 7"),
         ({}, False, "0 instances at index 7"),
+        ({"x-consul-knownleader": "false", "x-consul-query-backend": "streaming"}, False, "0 instances at index 7"),
     ],
 )  # fmt: skip
 def test_consul_without_a_leader_is_told_and_what_it_misses_is_in_doubt(
     headers: dict[str, str], doubtful: bool, said: str
 ) -> None:
-    """A server that has just started answers from an empty memory; answers by way of a stream carry no such header."""
+    """A server that has just started answers from an empty memory; answers by way of a stream do not know, and say no."""
     watch = Watch()
     watch.agent.answer = Response(200, b"[]", headers={"x-consul-index": "7", **headers})
 

@@ -48,9 +48,10 @@ STANDARD = {
 """Top-level modules of the standard library that a start may load beyond the bare line's."""
 ABSENT = (
     "mizzen.assembly.announce", "mizzen.assembly.call", "mizzen.assembly.client", "mizzen.assembly.crew",
-    "mizzen.assembly.eyeballs", "mizzen.assembly.hosted", "mizzen.assembly.peers", "mizzen.assembly.registry",
-    "mizzen.assembly.target",
-    "mizzen.edges.asgi", "mizzen.edges.registry", "mizzen.edges.resolvers.consul", "mizzen.edges.resolvers.static",
+    "mizzen.assembly.eyeballs", "mizzen.assembly.hosted", "mizzen.assembly.lookups", "mizzen.assembly.peers",
+    "mizzen.assembly.registry", "mizzen.assembly.target",
+    "mizzen.edges.asgi", "mizzen.edges.registry", "mizzen.edges.resolvers.consul", "mizzen.edges.resolvers.dns",
+    "mizzen.edges.resolvers.dns_python", "mizzen.edges.resolvers.static",
     "mizzen.edges.http.certificates", "mizzen.edges.http.connection", "mizzen.edges.http.tls",
     "mizzen.edges.http.transport", "mizzen.edges.telemetry.console", "mizzen.edges.telemetry.exposition",
     "mizzen.rules.balance", "mizzen.rules.binding.forms", "mizzen.rules.breaker", "mizzen.rules.config.lines",

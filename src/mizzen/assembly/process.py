@@ -86,6 +86,7 @@ def at_home(
     drivers = Drivers(
         _probed(system.discovery, config),
         url=discover(system.discovery, environ),
+        zone=config.zone or "",
         health_port=config.admin.port,
         network=network,
         clock=monotonic,
@@ -148,7 +149,7 @@ def assemble(
 ) -> Runtime:
     """Put a service, its peers and what runs them together; ``registrar`` announces it, where there is one."""
     config = system.service(service.name)
-    keeping = _keeping(system)
+    keeping = keeping_of(system)
     peers = {
         peer: connect_peer(client, system, service.name, drivers, network=network, telemetry=telemetry, keeping=keeping)
         for peer, client in service.clients.items()
@@ -198,7 +199,7 @@ def assemble(
     )
 
 
-def _keeping(system: System) -> Keeping | None:
+def keeping_of(system: System) -> Keeping | None:
     """Where snapshots are kept, if they are."""
     if system.discovery.snapshots is None:
         return None

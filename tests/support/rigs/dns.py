@@ -113,15 +113,11 @@ class DnsRig(Rig):
 
     def _write(self) -> None:
         lines = (line for service, each in self._zone.items() for line in self.lines(service, *each.values()))
-        self._server.serve(*self.always(), *lines)
+        self._server.serve(*lines)
 
     def lines(self, service: str, *instances: Instance) -> list[str]:
         """What the zone has of a service."""
         return [f"{service} {TTL} IN A {instance.host}" for instance in instances]
-
-    def always(self) -> list[str]:
-        """What the zone has whatever services there are."""
-        return []
 
     # -- the faults
 
@@ -146,7 +142,3 @@ class DnsSrvRig(DnsRig):
         addresses = [f"{host} {TTL} IN A {instance.host}" for host, instance in hosts.items()]
         services = [f"{name} 0 0 {instance.port} {host}" for host, instance in hosts.items()]
         return [*addresses, *(services or [f"{name} 0 0 0 ."])]
-
-    def always(self) -> list[str]:
-        """Where a service that was never there must not be an error, every name says that it is not there."""
-        return [f"* {TTL} IN SRV 0 0 0 ."] if self.fault == "empty" else []

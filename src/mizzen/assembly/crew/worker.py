@@ -59,6 +59,7 @@ async def _run(post: Post, duty: Duty, system: System, name: str, environ: Mappi
     drivers = Drivers(
         system.discovery,
         url=discover(system.discovery, environ),
+        zone=config.zone or "",
         health_port=config.admin.port,
         network=network,
         clock=monotonic,

@@ -50,6 +50,8 @@ class Means(Struct, frozen=True):
     random: Random
     sleep: Callable[[float], Awaitable[None]]
     environ: Mapping[str, str]
+    zone: str = ""
+    """Where this service runs, for registries that hint at instances nearby."""
     health_port: int | None = None
     """Where ``/health`` is when it is not on the service's own port."""
 

@@ -25,6 +25,7 @@ class Drivers:
         config: DiscoveryConfig,
         *,
         url: str,
+        zone: str = "",
         health_port: int | None = None,
         network: Network,
         clock: Clock,
@@ -41,6 +42,7 @@ class Drivers:
             random=random,
             sleep=sleep,
             environ=environ or {},
+            zone=zone,
             health_port=health_port,
         )
         self._made: dict[str, Backend] = {}

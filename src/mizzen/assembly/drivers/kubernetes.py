@@ -124,7 +124,7 @@ def _slices(
         token=token,
         sleep=means.sleep,
         random=means.random,
-        choice=Choice(port=port, tls=tls, zone=options.get("zone", "")),
+        choice=Choice(port=port, tls=tls, zone=options.get("zone", means.zone)),
         name=name,
         clock=means.clock,
     )

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mizzen.words.message import Request, Response
 from mizzen.words.upgrade import Upgrade
 
 from .exchange import Exchange
+from .guest import Guest
 from .handshake import Unimplemented, is_handshake, offer_of
 from .names import Names
 from .scope import scope_of
 from .types import App, Scope
-
-if TYPE_CHECKING:
-    from .session import Session
 
 CUT_GRACE = 1.0
 """Seconds for cancelled apps to clean up, so that what they use is not closed under them."""
@@ -41,7 +39,7 @@ class Inward:
         """What its lifespan left for its requests; each gets a copy."""
         self._message = message
         self._accepted = accepted
-        self._unfinished: dict[asyncio.Task[None], Exchange | Session] = {}
+        self._unfinished: dict[asyncio.Task[None], Guest] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told = False  # what is not installed
 
@@ -56,18 +54,18 @@ class Inward:
         exchange = Exchange(request, loop, self._name)
         return await self._begun(request, scope, exchange, exchange.begin(self.app, scope))
 
-    async def _begun(self, request: Request, scope: Scope, exchange: Exchange | Session, task: asyncio.Task[None]) -> Response:
+    async def _begun(self, request: Request, scope: Scope, guest: Guest, task: asyncio.Task[None]) -> Response:
         try:
-            await exchange.reply.begun
-            return exchange.response()
+            await guest.reply.begun
+            return guest.response()
         except asyncio.CancelledError:
             left = None if request.context is None else request.context.remaining()
-            exchange.leave(at_once=left is not None and left <= 0)  # the deadline; else its caller is gone
+            guest.leave(at_once=left is not None and left <= 0)  # the deadline; else its caller is gone
             raise
         finally:
             self._name(request, scope)
             if not task.done():
-                self._unfinished[task] = exchange
+                self._unfinished[task] = guest
                 task.add_done_callback(self._unfinished.pop)
 
     def _name(self, request: Request, scope: Scope) -> None:
@@ -111,11 +109,11 @@ class Inward:
         if self._unfinished and seconds > 0:
             await asyncio.wait(list(self._unfinished), timeout=seconds)
         left = list(self._unfinished.items())
-        for _, exchange in left:
-            exchange.cancel()
+        for _, guest in left:
+            guest.cancel()
         if left:
             await asyncio.wait([task for task, _ in left], timeout=CUT_GRACE)
-        return sum(exchange.owes for _, exchange in left)
+        return sum(guest.owes for _, guest in left)
 
     def __repr__(self) -> str:
         return f"<Inward {self.root or '/'}: {self.unfinished} unfinished>"

@@ -10,13 +10,13 @@ from mizzen.words.errors import Forbidden
 from mizzen.words.message import Request, Response
 from mizzen.words.upgrade import Upgrade
 
-from .exchange import LEAVE, comes_of_leaving
 from .fields import read_fields
 from .frames import Closed, Frames
+from .guest import Guest, comes_of_leaving
 from .handshake import Offer
-from .reply import CallerGone, Reply
+from .reply import CallerGone
 from .tunnel import LOST, NOBODY, Tunnel
-from .types import App, Scope
+from .types import Scope
 
 AFTER = 60.0
 """Seconds for an app to end once its WebSocket has, before it is cancelled: one that only waits for something to send
@@ -28,17 +28,13 @@ _OFFERED, _OPEN, _REFUSING, _ENDED = range(4)
 log = logging.getLogger("mizzen.server")
 
 
-class Session:
+class Session(Guest):
     """One WebSocket, and the app's task that speaks on it."""
 
-    __slots__ = ("_asked", "_cancelled", "_decided", "_loop", "_message", "_offer", "_request", "_response", "_state", "_timer",
-                 "_tunnel", "reply", "task")  # fmt: skip
+    __slots__ = ("_asked", "_decided", "_message", "_offer", "_response", "_state", "_tunnel")
 
     def __init__(self, request: Request, offer: Offer, loop: asyncio.AbstractEventLoop, *, message: int) -> None:
-        self.task: asyncio.Task[None]
-        self.reply = Reply(loop, over=self._decide, dropped=self.leave)
-        self._loop = loop
-        self._request = request
+        super().__init__(request, loop)
         self._offer = offer
         self._message = message
         self._state = _OFFERED
@@ -46,65 +42,20 @@ class Session:
         self._decided: asyncio.Future[None] = loop.create_future()
         self._tunnel: Tunnel | None = None
         self._response: Upgrade | None = None
-        self._cancelled = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, app: App, scope: Scope) -> asyncio.Task[None]:
-        """Let the app begin, in a task of its own."""
-        self.task = task = self._loop.create_task(self._run(app, scope))
-        return task
-
-    @property
-    def owes(self) -> bool:
-        """Whether ending it now would lose what its caller was promised: nothing was, once it was told that it ends."""
-        return False
 
     def response(self) -> Response:
         """The answer to the handshake, once ``reply.begun`` is done."""
-        return self.reply.response() if self._response is None else self._response
-
-    def leave(self, *, at_once: bool = False) -> None:
-        """Nobody waits for the answer to the handshake any more."""
-        self.reply.abandon()
-        if at_once:
-            self.cancel()
-        else:
-            self._cancel_in(LEAVE)
-
-    def cancel(self) -> None:
-        """End the app's task."""
-        if not self.task.done():
-            self._cancelled = True
-            self.task.cancel()
-
-    def _cancel_in(self, seconds: float) -> None:
-        if self._timer is None and not self.task.done():
-            self._timer = self._loop.call_later(seconds, self.cancel)
+        return super().response() if self._response is None else self._response
 
     # -- the app's side --------------------------------------------------------------------------------------------
 
-    async def _run(self, app: App, scope: Scope) -> None:
-        try:
-            await app(scope, self._receive, self._send)
-        except asyncio.CancelledError as error:
-            if not self._cancelled:
-                self._failed(error)
-        except Exception as error:  # whatever an app raises is its WebSocket's end, and nobody else's
-            self._failed(error)
-        else:
-            if self._state == _OPEN:
-                self._close(_NORMAL)
-            elif not self.reply.complete:
-                self.reply.fail(RuntimeError("the app returned without an answer to the handshake"))
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+    def _returned(self) -> None:
+        if self._state == _OPEN:
+            self._close(_NORMAL)
+        elif not self.reply.complete:
+            self.reply.fail(RuntimeError("the app returned without an answer to the handshake"))
 
-    def _failed(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            defect = RuntimeError("the app was cancelled from inside")
-            defect.__cause__ = error
-            error = defect
+    def _failed(self, error: Exception, scope: Scope) -> None:
         if self._state in (_OFFERED, _REFUSING) and self.reply.fail(error):
             return  # told to the handler, which logs it
         if not comes_of_leaving(error):
@@ -142,7 +93,7 @@ class Session:
         elif kind == "websocket.close" and state == _OFFERED:
             self._state = _ENDED
             self.reply.fail(Forbidden(message.get("reason") or "the WebSocket is refused"))
-            self._decide()
+            self._over()
         elif kind == "websocket.http.response.start" and state == _OFFERED:
             self._state = _REFUSING
             self.reply.start(message)
@@ -171,7 +122,7 @@ class Session:
         if self._request.context is not None:
             self._request.context.deadline = None  # it was until the head: a WebSocket lasts as long as both sides want
         reply.begun.set_result(None)
-        self._decide()
+        self._over()
         await asyncio.shield(tunnel.opened)
 
     def _close(self, code: int, reason: str = "") -> None:
@@ -182,7 +133,7 @@ class Session:
             tunnel.close(code, reason)
         self._state = _ENDED
 
-    def _decide(self) -> None:
+    def _over(self) -> None:
         if not self._decided.done():
             self._decided.set_result(None)
 

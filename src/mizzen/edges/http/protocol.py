@@ -180,8 +180,7 @@ class ServerConnection(asyncio.Protocol):
     @property
     def awaited(self) -> bool:
         """Whether a request is on its way: one that is begun, or the first of all."""
-        begun = self._at_once < 0 or self._reader.partial or self._reader.request is not None
-        return begun and self.task is None and not self._closing
+        return (self._at_once < 0 or self._reader.begun) and self.task is None and not self._closing
 
     def _begin(self, request: Request, keep: bool, old: bool, response: Response | None = None) -> None:
         self._server.in_flight += 1
@@ -296,9 +295,7 @@ class ServerConnection(asyncio.Protocol):
                         self._next()
 
     def _cannot_upgrade(self, request: Request, keep: bool, old: bool) -> Response | None:
-        reader = self._reader
-        more = bool(self._queue) or reader.partial or reader.request is not None
-        why = cannot_upgrade(request, more=more, keep=keep, old=old)
+        why = cannot_upgrade(request, more=bool(self._queue) or self._reader.begun, keep=keep, old=old)
         return self._server.refusal(400, why, request) if why else None
 
     def _keeps(self, source: object, response: Response) -> bool:

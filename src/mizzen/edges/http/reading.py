@@ -103,6 +103,11 @@ class RequestReader:
         """Whether its caller waits for a 100 (Continue)."""
         self.deaf = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a request has arrived and not all of it."""
+        return self.partial or self.request is not None
+
     def feed(self, data: bytes) -> None:
         """Read; whatever comes of it goes to the sink."""
         self._chunk_size = size = len(data)

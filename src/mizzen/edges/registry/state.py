@@ -151,12 +151,14 @@ class State:
         self.timetable.plan(check)
 
     def set_status(self, check: Check, status: str, output: str) -> None:
-        """Note a result. Output alone does not move the index: Consul, too, writes such a change only now and then."""
+        """Note a result; whoever does so plans the check anew.
+
+        Output alone does not move the index: Consul, too, writes such a change only now and then.
+        """
         check.output = output if len(output) <= OUTPUT else f"{output[:OUTPUT]} ... (captured {OUTPUT} of {len(output)} bytes)"
         if check.status != status:
             check.status = status
             check.since = self.clock()
-            self.timetable.plan(check)
             self._touch_check(check)
 
     def drop_check(self, check: Check) -> None:

@@ -184,8 +184,9 @@ def _parse(response: Response, service: str) -> _Read:
 
 
 def _leaderless(response: Response) -> bool:
-    # the header need not be there: answers by way of the agent's stream have none
-    return (response.headers.get("x-consul-knownleader") or "").lower() == "false"
+    # answers by way of the agent's stream do not know: they have no such header, or always "false" (1.19)
+    streamed = (response.headers.get("x-consul-query-backend") or "").lower() == "streaming"
+    return not streamed and (response.headers.get("x-consul-knownleader") or "").lower() == "false"
 
 
 def _degraded(response: Response) -> str:

@@ -12,7 +12,7 @@ from mizzen.words.clock import Clock, format_duration, monotonic
 from mizzen.words.errors import PeerError
 
 from .etcd import PREFIX
-from .etcd_answers import PEER, KeyValue, Range, Reply, decoded, decoder, refused
+from .etcd_answers import PEER, KeyValue, Range, decoder, refused
 from .etcd_entry import boot_in, entry_in, key_of, value_of
 from .etcd_gateway import Gateway
 
@@ -79,7 +79,6 @@ class EtcdRegistrar:
         if life is None or not life.lease:
             return False
         if not await self._renew(life, doing):
-            life.lease = 0
             return False
         # the lease may live while the key is gone: deleted by an operator, or under another lease
         key = self._key(instance)
@@ -137,10 +136,7 @@ class EtcdRegistrar:
             "success": [{"request_put": put}],
             "failure": [{"request_range": {"key": key}}],
         }
-        reply: Reply = await self._gateway.send("/v3/kv/txn", txn, doing)
-        if reply.no_lease:  # it ended meanwhile: the next try gets another one
-            life.lease = 0
-        said = decoded(reply, _txn, doing, user=self._gateway.user)
+        said = await self._gateway.ask("/v3/kv/txn", txn, _txn, doing)
         if said.succeeded:
             return None
         # whoever had it is gone by now: nothing can be compared with that, and the next round says so

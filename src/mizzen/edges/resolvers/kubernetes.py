@@ -23,9 +23,10 @@ from .kubernetes_slices import Choice, Metadata, Slice, instances_of
 
 LIFE = (300.0, 600.0)
 """Seconds that a watch is asked to last, at random in between: client-go's, so that not all end at once."""
-SILENCE = 120.0
-"""Seconds without a line after which a watch is begun anew: two of the minutes in which servers usually say that they
-are there. A connection that died silently is found out in that time; a quieter server is asked a little more often."""
+SILENCE = 150.0
+"""Seconds without a line after which a watch is begun anew. Servers usually say once a minute that they are there; where
+nothing at all happens the first such word takes two (1.34). A connection that died silently is found out in that time, and
+a server that is quieter still is asked a little more often."""
 PAGE = 500
 """EndpointSlices in one answer: client-go's."""
 BACKOFF_BASE, BACKOFF_CAP = 0.8, 30.0

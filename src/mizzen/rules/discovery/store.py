@@ -40,7 +40,8 @@ class EndpointStore:
     * removals of up to half of the set apply at once;
     * a larger one is held for ``hold`` seconds, unless the next read misses the same instances;
     * after an error or a regress it is held for all of that time, whatever further reads say: a registry that
-      lost its state is honestly empty, and wrong. While the registry cannot be read the time does not run;
+      lost its state is honestly empty, and wrong. So is one that hung, a moment after it gave out the whole set: the
+      doubt lasts as long as a hold. While the registry cannot be read the time does not run;
     * in doubt, which is after an error or a regress and when nothing confirmed a removal in its time, one that is
       absent but answers stays for as long as it does. What is absent and does not answer goes.
 
@@ -79,7 +80,8 @@ class EndpointStore:
         self._held: dict[str, float] = {}  # id -> when it is let go, unless it answers then
         self._spared: dict[str, float] = {}  # id -> since when it is kept; absent, and there because it answers
         self._offered = 0  # instances in the last read
-        self._doubt = False  # an error or a regress since the last read that missed nothing
+        self._doubt = False  # an error less than ``hold`` ago, or, as a regress, since the last read that missed nothing
+        self._doubt_until = 0.0
         self._recalled = False  # the set is from disk, and no read has come
         self._told = False  # of the hold under way
         self._read_at: float | None = None
@@ -99,6 +101,8 @@ class EndpointStore:
             self._hold_anew(now)  # what it said before is no evidence any more
         if self.last_error is not None:
             self.last_error = None
+            # one that hung gives out the set of before, and then strikes off everybody who could not beat meanwhile
+            self._doubt_until = now + self._hold
             self._on_event(Back(self.service, now - self._lost_at))
         self._take_back(offered)
         added = tuple(id for id in offered if id not in self._known)
@@ -106,7 +110,7 @@ class EndpointStore:
         kept = {id: instance for id, instance in self._known.items() if id not in removed}
         self._publish({**kept, **offered}, added, removed)
         self._ready()
-        if not self._settled() and self._doubt and self._held:
+        if not self._settled(now) and self._doubt and self._held:
             self._tell(now)  # no second read can settle it
         return suspect and not self._doubt
 
@@ -180,11 +184,12 @@ class EndpointStore:
             self._held.pop(id, None)
             self._spared.pop(id, None)
 
-    def _settled(self) -> bool:
-        """Whether nobody is on hold; then no doubt is left either."""
+    def _settled(self, now: float) -> bool:
+        """Whether nobody is on hold; then no doubt is left either, once its time is over."""
         if self._held or self._spared:
             return False
-        self._doubt = self._told = False
+        self._told = False
+        self._doubt = self._doubt and now < self._doubt_until
         return True
 
     # -- time
@@ -196,8 +201,8 @@ class EndpointStore:
         gone = self._over(now)
         if gone:
             self._publish({id: instance for id, instance in self._known.items() if id not in gone}, (), gone)
-        if self._settled():
-            return None
+        if self._settled(now):
+            return max(0.0, self._doubt_until - now) if self._doubt else None
         if not self._held:
             return LOOK
         self._tell(now)
