@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
+from loops import virtual
 
 from mizzen import Router, Service
 from mizzen.assembly.observing import Telemetry
@@ -18,7 +18,6 @@ from mizzen.edges.http.server import HEARING
 from mizzen.rules.config import ServiceConfig
 from mizzen.rules.events import Event, StepTaken
 from mizzen.tools.testing.memory import MemoryNetwork
-from mizzen.tools.testing.virtual import run
 
 HOST, PORT = "user", 80
 LINGER, DRAIN = 5.0, 20.0
@@ -116,16 +115,6 @@ async def stage() -> AsyncIterator[Stage]:
     yield staged
     assert await life == 0
     staged.ended = asyncio.get_running_loop().time()
-
-
-def virtual(scene: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """The scene as a test, in virtual time."""
-
-    def test() -> None:
-        run(scene())
-
-    test.__doc__ = scene.__doc__
-    return test
 
 
 @virtual

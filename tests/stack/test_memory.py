@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from loops import virtual
 
 from mizzen.edges.http import Limits, Pool, PoolLimits, Server
 from mizzen.edges.http.protocol import AT_ONCE
@@ -109,21 +110,6 @@ def slow(seconds: float) -> Handler:
         return Response(200, b"slow")
 
     return handler
-
-
-def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run an asynchronous test in virtual time; an hour is more than any of them needs."""
-
-    def start() -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3600):
-                await test()
-
-        run(limited(), start=1000.0)
-
-    start.__name__ = test.__name__
-    start.__doc__ = test.__doc__
-    return start
 
 
 async def elapsed(work: Awaitable[Any]) -> float:

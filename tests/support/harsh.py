@@ -8,12 +8,12 @@ import re
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from loops import LOOPS
+from loops import LOOPS, Run, runner_of
 
 from mizzen.edges.http import Limits, Server
 from mizzen.words.handler import Handler
@@ -23,21 +23,11 @@ PATIENCE = 20.0
 """Seconds after which a test that waits for something gives up: never reached unless something is broken."""
 
 FINAL = re.compile(rb"HTTP/1\.1 ([2-5]\d\d)")
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def on_loop(name: str) -> Run:
     """Runs a coroutine on that event loop."""
-
-    def start(main: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
-            runner.run(limited())
-
-    return start
+    return runner_of(LOOPS[name])
 
 
 class Harm:

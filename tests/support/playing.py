@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from loops import runner_of
 from memoryloop import WIRES
 
 from mizzen.edges.http import Pool, PoolLimits, connect
@@ -22,13 +23,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 def run_on(loop: str, main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine on the event loop of that name, or in memory."""
-
-    async def limited() -> None:
-        async with asyncio.timeout(3 * PATIENCE):
-            await main
-
-    with asyncio.Runner(loop_factory=WIRES[loop]) as runner:
-        runner.run(limited())
+    runner_of(WIRES[loop])(main)
 
 
 class Line:

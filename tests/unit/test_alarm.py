@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.tools.testing.virtual import run
-from mizzen.words.alarm import TICK, Alarms
+from mizzen.words.alarm import TICK, Alarm, Alarms
 
 
 def clock() -> float:
@@ -156,5 +156,26 @@ def test_outside_of_a_task_there_is_nobody_to_wake() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(caught) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("rang", [False, True])
+def test_what_ended_by_itself_is_not_cancelled_any_more(rang: bool) -> None:
+    """A cancellation that has not come yet when the work is over is met and taken back; another one is not."""
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        alarm = Alarm(task)
+        if rang:
+            alarm()
+        await alarm.take_back()
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        task.uncancel()
 
     run(main())

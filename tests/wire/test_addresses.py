@@ -9,13 +9,13 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loops import LOOPS
+from loops import LOOPS, Run, runner_of
 from ports import free_port
 
 from mizzen.assembly.eyeballs import STAGGER, connect_first, interleaved
@@ -29,22 +29,12 @@ pytestmark = pytest.mark.wire
 
 PATIENCE = 10.0
 """Seconds after which a test that waits for something gives up: never reached unless something is broken."""
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.fixture(params=list(LOOPS))
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the event loops; what it opened must be closed at its end."""
-
-    def start(main: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            runner.run(limited())
-
-    return start
+    return runner_of(LOOPS[request.param])
 
 
 @pytest.fixture

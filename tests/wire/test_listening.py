@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-from loops import LOOPS
+from loops import LOOPS, Run, runner_of
 
 from mizzen.assembly.crew.gate import Gate
 from mizzen.assembly.listening import TURNS, Accepting
@@ -24,22 +23,12 @@ PATIENCE = 10.0
 """Seconds after which a test that waits for something gives up: never reached unless something is broken."""
 MANY = 30
 ASK = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.fixture(params=list(LOOPS))
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the event loops."""
-
-    def start(main: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            runner.run(limited())
-
-    return start
+    return runner_of(LOOPS[request.param])
 
 
 @pytest.fixture

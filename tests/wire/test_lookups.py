@@ -7,11 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from loops import LOOPS
+from loops import LOOPS, Run, runner_of
 
 from mizzen.assembly.lookups import AT_ONCE, LEFT_BEHIND, Addresses, Lookups
 from mizzen.assembly.network import SocketNetwork
@@ -19,22 +18,12 @@ from mizzen.assembly.network import SocketNetwork
 pytestmark = pytest.mark.wire
 
 PATIENCE = 10.0
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.fixture(params=list(LOOPS))
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the event loops."""
-
-    def start(main: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            runner.run(limited())
-
-    return start
+    return runner_of(LOOPS[request.param])
 
 
 class System:

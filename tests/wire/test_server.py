@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from loops import Run, runner_of
 from memoryloop import WIRES, wire_of
 
 from mizzen.edges.http import Limits, Server
@@ -22,23 +23,11 @@ pytestmark = pytest.mark.wire
 PATIENCE = 10.0
 """Seconds after which a test that waits for something gives up: never reached unless something is broken."""
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
 
 @pytest.fixture(params=list(WIRES))
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the event loops, or in memory."""
-    wire = wire_of(request)
-
-    def start(main: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=WIRES[wire]) as runner:
-            runner.run(limited())
-
-    return start
+    return runner_of(WIRES[wire_of(request)])
 
 
 class Site:

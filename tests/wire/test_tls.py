@@ -9,14 +9,14 @@ import shutil
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from certificates import Authority, Pair, serial_in, serial_of
-from loops import LOOPS
+from loops import LOOPS, Run, runner_of
 
 from mizzen.assembly.network import SocketNetwork
 from mizzen.edges.http import Certificates, Limits, Pool, PoolLimits, Server, TlsFiles
@@ -28,22 +28,12 @@ pytestmark = pytest.mark.wire
 PATIENCE = 10.0
 """Seconds after which a test that waits for something gives up: never reached unless something is broken."""
 HOST = "127.0.0.1"
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.fixture(params=list(LOOPS))
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the event loops."""
-
-    def start(main: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(3 * PATIENCE):
-                await main
-
-        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            runner.run(limited())
-
-    return start
+    return runner_of(LOOPS[request.param])
 
 
 @pytest.fixture
@@ -416,6 +406,25 @@ def test_a_drain_ends_handshakes(run: Run, authority: Authority) -> None:
             writer.close()
             with pytest.raises(ConnectFailed):
                 await site.pool(TlsFiles(ca=authority.ca)).send(get())
+
+    run(main())
+
+
+def test_who_shakes_hands_at_the_stop_gets_its_first_answer(run: Run, authority: Authority) -> None:
+    """Before a drain, a moment is left for a handshake that is under way and the request behind it; then it is over."""
+
+    async def main() -> None:
+        async with serving(authority.issue()) as site:
+            reader, writer = await asyncio.open_connection(HOST, site.port)
+            await until(lambda: site.server.connections == 1)
+            heard = asyncio.ensure_future(site.server.hear_out())
+            await asyncio.sleep(0)
+            await writer.start_tls(ssl.create_default_context(cafile=authority.ca), server_hostname="localhost")
+            writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            assert await heard
+            await _to_end(reader)
+            writer.close()
 
     run(main())
 

@@ -64,7 +64,7 @@ def remove(path: str, identity: tuple[int, int]) -> None:
     """Remove the socket file, unless it is another life's by now."""
     with suppress(OSError):
         if identity_of(path) == identity:
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)  # noqa: PTH108  # a start does without pathlib
 
 
 def identity_of(path: str) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def _make_room(path: str) -> None:
         code = probe.connect_ex(path)
     if code in (errno.ECONNREFUSED, errno.ENOENT):
         with suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)  # noqa: PTH108  # a start does without pathlib
     elif code in (0, errno.EAGAIN, errno.EINPROGRESS):
         from .ports import describe_socket_holder
 

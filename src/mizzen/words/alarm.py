@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from asyncio import current_task
+from contextlib import suppress
 from typing import Any
 
 from .clock import Clock
@@ -36,6 +37,13 @@ class Alarm:
     def explains(self) -> bool:
         """Whether the cancellation under way is this alarm's alone, and is taken back; else it came from outside as well."""
         return self.rang and self.task.uncancel() <= self._before
+
+    async def take_back(self) -> None:
+        """What it was set for has ended by itself: a cancellation that is still to come is met here and taken back."""
+        if self.rang:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            self.task.uncancel()
 
 
 class Alarms:

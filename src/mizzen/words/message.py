@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Body = bytes | AsyncIterator[bytes]
 """A whole body, or one that arrives in pieces and can be read once."""
 
+FAIR = 256 * 1024
+"""Bytes of a streamed body after which others get their turn: a source that never waits would not let them."""
+
 _NAME = pattern(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.1: token
 _FORBIDDEN = pattern(rb"[\x00\r\n]")
 

@@ -107,8 +107,8 @@ class Member:
 class Callers:
     """What a client of the service sees: the product's store over the product's driver.
 
-    One that makes calls knows who answers, and may never miss an instance that lives. One that is ``idle`` cannot know;
-    it may miss some after an outage, as long as one that lives is left.
+    One that makes calls knows who answers, and may never miss an instance that lives. One that is ``idle`` cannot know; it
+    may miss some after an outage, but never has an empty set while anybody lives.
     """
 
     def __init__(self, rig: Rig, service: str, living: AbstractSet[str], *, idle: bool = False) -> None:
@@ -173,7 +173,7 @@ class Callers:
             self.ids.setdefault(place(instance), set()).add(instance.id)
         self._met |= here
         wanted = self._met & self._living
-        missing = wanted - here if not self._idle or not wanted & here else set()
+        missing = wanted - here if not self._idle or not here else set()
         for each in missing:
             self._away.setdefault(each, now)
         for each in self._away.keys() - missing:

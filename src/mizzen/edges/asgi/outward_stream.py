@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from mizzen.words.alarm import Alarm
+from mizzen.words.message import FAIR
 from mizzen.words.sse import PING, PING_EVERY
-
-FAIR = 256 * 1024
-"""Bytes of a streamed answer after which others get their turn: a source that never waits would not let them."""
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -71,10 +68,7 @@ class Stream:
             if not alarm.explains():
                 raise
         else:
-            if alarm.rang:  # the source ended by itself: our cancellation is still to come
-                with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)
-                self._task.uncancel()
+            await alarm.take_back()
         finally:
             self._alarm = None
             pinging.cancel()

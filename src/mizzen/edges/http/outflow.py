@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import cast
 
 from mizzen.words.alarm import Alarm
-from mizzen.words.message import Response
+from mizzen.words.message import FAIR, Response
 from mizzen.words.sse import PING, is_coded, is_events
 
 from .writing import LARGE, LAST_CHUNK, Head, chunk
-
-FAIR = 256 * 1024
-"""Bytes of a streamed answer after which other connections get their turn: a source that never waits would not."""
 
 
 class Outflow:
@@ -107,10 +103,7 @@ class Outflow:
             if self._chunked and not self.transport.is_closing():
                 self.transport.write(LAST_CHUNK)
         else:
-            if alarm.rang:  # the source ended by itself: our cancellation is still to come
-                with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)
-                task.uncancel()
+            await alarm.take_back()
         finally:
             self._alarm = None
 

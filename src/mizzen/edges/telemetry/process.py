@@ -39,7 +39,7 @@ def _read(file: str) -> bytes:
 
 def _open_fds(folder: str) -> int:
     # Since Linux 6.2 the folder's size is the number of its entries: no walk through ten thousand connections.
-    return os.stat(folder).st_size or len(os.listdir(folder)) - 1  # noqa: PTH116, PTH208
+    return os.stat(folder).st_size or len(os.listdir(folder)) - 1  # noqa: PTH116, PTH208  # as above
 
 
 def _max_fds() -> float:
