@@ -162,20 +162,20 @@ def _change(
     """Let one instance fail and pass again, service by service; how long each took, and the CPU of one."""
     taken = []
     connection = http.client.HTTPConnection(registry.address, timeout=LIMIT)
-    connection.connect()
-    before = [each.running() for each in (registry, watcher)]
-    for number in range(FEW * CHANGES):
-        name = f"service-{number % FEW:04}"
-        fails = number // FEW % 2 == 0
-        began = time.monotonic()
-        connection.request("PUT", f"/v1/agent/check/{'fail' if fails else 'pass'}/{name}-0")
-        connection.getresponse().read()
-        told = next(lines)
-        if (told["service"], told["instances"]) != (name, EACH - fails):
-            raise RuntimeError(f"{name} changed, and the watcher says {told}")
-        taken.append(told["at"] - began)
-    after = [each.running() for each in (registry, watcher)]
-    connection.close()
+    with contextlib.closing(connection):
+        connection.connect()
+        before = [each.running() for each in (registry, watcher)]
+        for number in range(FEW * CHANGES):
+            name = f"service-{number % FEW:04}"
+            fails = number // FEW % 2 == 0
+            began = time.monotonic()
+            connection.request("PUT", f"/v1/agent/check/{'fail' if fails else 'pass'}/{name}-0")
+            connection.getresponse().read()
+            told = next(lines)
+            if (told["service"], told["instances"]) != (name, EACH - fails):
+                raise RuntimeError(f"{name} changed, and the watcher says {told}")
+            taken.append(told["at"] - began)
+        after = [each.running() for each in (registry, watcher)]
     spent = [_each(a, b, FEW * CHANGES) for a, b in zip(before, after, strict=True)]
     return taken, (spent[0], spent[1])
 

@@ -22,7 +22,8 @@ command -v go >/dev/null || {
     exit 1
 }
 # A server's own processes must not hold the machine's C library: CGO off makes static executables.
-GOFLAGS='-trimpath -buildvcs=false -mod=mod' CGO_ENABLED=0 GOWORK=off
+# -mod=readonly: a build takes what go.mod and go.sum name, and changes neither.
+GOFLAGS='-trimpath -buildvcs=false -mod=readonly' CGO_ENABLED=0 GOWORK=off
 export GOFLAGS CGO_ENABLED GOWORK
 
 build() {

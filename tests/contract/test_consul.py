@@ -20,7 +20,7 @@ from mizzen.assembly.network import SocketNetwork
 from mizzen.edges.resolvers import ConsulCatalogRegistrar
 from mizzen.edges.resolvers.consul_catalog import node_of
 from mizzen.rules.config import DiscoveryConfig
-from mizzen.rules.discovery import DuplicateId, EndpointStore, Instance
+from mizzen.rules.discovery import DuplicateId, EndpointStore, Instance, Outdated
 from mizzen.rules.events import Event, Registered, RegistryBack, RegistryLost, RegistryRefused, Withdrawn
 from mizzen.words.clock import monotonic
 from mizzen.words.errors import PeerError
@@ -276,6 +276,7 @@ class TestTokens:
                 await until(lambda: status() == ["passing"])
                 file.write_text(f"{second}\n")
                 await until(lambda: home.told(RegistryBack), lambda: home.events)
+                assert home.told(RegistryBack)[0].why == "had us by a token that was replaced"
                 await aside(guarded.revoke, first)
                 home.verdict = ("critical", "database is away")
                 announcer.verdict_changed()
@@ -305,6 +306,25 @@ class TestTokens:
                 assert "answered 403" in home.told(RegistryRefused)[0].error
                 file.write_text(await aside(guarded.token, rules))
                 await until(lambda: home.told(RegistryBack), lambda: home.events)
+
+        play(test)
+
+    def test_a_token_file_that_is_emptied_takes_nobody_away(self, guarded: consul.Consul, tmp_path: Path) -> None:
+        """Whoever shows no token is told that nobody is there, without the header that tells of filtering."""
+        file = tmp_path / "token"
+        file.write_text(guarded.token('service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }'))
+
+        async def test() -> None:
+            async with site(guarded, token=guarded.management) as writer, site(guarded, token_file=str(file)) as reader:
+                writer.announce(HOME)
+                feed = reader.watch()
+                await until(lambda: feed.ids == [HOME.id])
+                file.write_text("")
+                # a question is at the agent's, with the good token: what answers it makes the next one the first without
+                writer.announce(msgspec.structs.replace(HOME, id="user-10.0.0.8-8101", host="10.0.0.8"))
+                await until(lambda: feed.errors or feed.ids == [], lambda: feed.sets)
+                assert f"the token file {file} is empty" in feed.errors[0]
+                assert HOME.id in (feed.ids or [])
 
         play(test)
 
@@ -447,15 +467,19 @@ class TestCatalog:
                 registrar._look = 0.0
                 await registrar.register(HOME, "passing", "ok")
                 entry = {"ID": HOME.id, "Service": "user", "Address": "10.9.9.9", "Port": 1, "Meta": HOME.meta}
-                for path, body in (
-                    ("deregister", {"Node": node}),
-                    ("deregister", {"Node": node, "ServiceID": HOME.id}),
-                    ("deregister", {"Node": node, "CheckID": f"service:{HOME.id}:ttl"}),
-                    ("register", {"Node": node, "Address": "10.0.0.7", "Service": entry}),
+                for path, body, found in (
+                    ("deregister", {"Node": node}, None),
+                    ("deregister", {"Node": node, "ServiceID": HOME.id}, None),
+                    ("deregister", {"Node": node, "CheckID": f"service:{HOME.id}:ttl"}, "had our verdict edited or removed"),
+                    ("register", {"Node": node, "Address": "10.0.0.7", "Service": entry}, "had our entry edited"),
                 ):
                     assert await registrar.beat(HOME, "passing", "ok") is True
                     await aside(dev.put, f"/v1/catalog/{path}", body)
-                    assert await registrar.beat(HOME, "passing", "ok") is False, body
+                    if found is None:
+                        assert await registrar.beat(HOME, "passing", "ok") is False, body
+                    else:
+                        with pytest.raises(Outdated, match=found):
+                            await registrar.beat(HOME, "passing", "ok")
                     await registrar.register(HOME, "passing", "ok")
                 await registrar.withdraw(HOME)
 

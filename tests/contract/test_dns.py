@@ -120,14 +120,17 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def watching(url: str, *, lifetime: float | None = None) -> AsyncIterator[Watched]:
-    """Watch ``user`` by the driver that the URL means, as the product makes it."""
+async def watching(url: str, *, lifetime: float | None = None, ask: DnsPython | None = None) -> AsyncIterator[Watched]:
+    """Watch ``user`` by the driver that the URL means, as the product makes it; ``ask`` takes the place of this machine's
+    own ``resolv.conf``."""
     drivers = Drivers(DiscoveryConfig(url=url), url=url, network=SocketNetwork(), clock=time.monotonic, random=lambda: 0.5)
     resolver = drivers.resolving().resolver
     assert isinstance(resolver, DnsResolver)
     if lifetime is not None:
         assert isinstance(resolver._ask, DnsPython)
         resolver._ask.lifetime = lifetime
+    if ask is not None:
+        resolver._ask = ask
     watched = Watched(EndpointStore("user", clock=time.monotonic, on_change=lambda _: None, hold=HOLD), [], [])
     watch = asyncio.ensure_future(resolver.watch("user", watched))
     try:
@@ -315,6 +318,66 @@ def test_targets_in_another_zone(server: CoreDns, run: Run) -> None:
             await until(lambda: watched.errors, "an error")
             assert str(watched.errors[0]) == f"{server.server} cannot say where a.elsewhere.example. is (REFUSED)"
             assert watched.sets == []
+
+    run(main())
+
+
+# -- the names of a cluster
+
+
+CLUSTER = "cluster.local"
+HEADLESS = "user.shop.svc"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[CoreDns]:
+    """The DNS of a cluster, with what its plugin for Kubernetes would say written by hand."""
+    with running(tmp_path, zone=CLUSTER) as server:
+        yield server
+
+
+def pods(*numbers: int, port: str = "http") -> list[str]:
+    """The records of a headless Service: an address for each pod that is ready, and SRV records for a port with a name."""
+    lines = []
+    for each in numbers:
+        name = f"10-0-0-{each}.{HEADLESS}"
+        lines += [
+            f"{name} 1 IN A 10.0.0.{each}",
+            f"{HEADLESS} 1 IN A 10.0.0.{each}",
+            f"_{port}._tcp.{HEADLESS} 1 IN SRV 0 {100 // len(numbers)} 8101 {name}",
+        ]
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("options", "port", "found"),
+    [("", "http", "8101 http"), ("&port=admin&tls=true", "admin", "8101 https"), ("&port=9000", "http", "9000 http")],
+)
+def test_the_pods_of_a_headless_service(
+    cluster: CoreDns, run: Run, tmp_path: Path, options: str, port: str, found: str
+) -> None:
+    """`kubernetes:headless` finds every pod by the cluster's DNS, as they come and go; a DNS that knows nobody of the
+    Service any more takes nobody away."""
+    cluster.serve(*pods(1, 2, port=port))
+    file = tmp_path / "resolv.conf"  # a pod's own, whose five dots must not send a whole name through the search list
+    file.write_text(f"nameserver {cluster.host}\nsearch shop.svc.{CLUSTER} svc.{CLUSTER} {CLUSTER}\noptions ndots:5\n")
+    ask = DnsPython(resolv_conf=str(file), port=cluster.port, lifetime=SHORT)
+
+    async def main() -> None:
+        async with watching(f"kubernetes:headless?namespace=shop&domain={CLUSTER}{options}", ask=ask) as watched:
+            for numbers in ((1, 2), (1, 2, 3), (2, 3)):
+                await blocking(cluster.serve, *pods(*numbers, port=port))
+                expected = [f"10.0.0.{each} {found}" for each in numbers]
+                await until(
+                    lambda: sorted(f"{each.host} {each.port} {each.scheme}" for each in watched.store.instances) == expected,  # noqa: B023
+                    f"{expected}",
+                )
+            assert {each.weight for each in watched.store.instances} == {1}
+            assert watched.errors == []
+            await blocking(cluster.serve, *(line.replace("user", "stock") for line in pods(9)))
+            await until(lambda: watched.errors, "an error")
+            assert HEADLESS in str(watched.errors[0])
+            assert len(watched.places) == 2
 
     run(main())
 

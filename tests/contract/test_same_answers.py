@@ -221,6 +221,9 @@ def test_beats_and_removals_have_the_same_effect(both: Both) -> None:
         ("agent/service/register?replace-existing-checks=true", user),
         ("agent/service/register", {"ID": "u2", "Name": "user", "Checks": [{**TTL, "CheckID": "beat2"}]}),
         ("agent/service/deregister/u1", None),
+        ("agent/service/register", {"ID": "a/b", "Name": "user", "Check": {"CheckID": "p/q", "TTL": "80s"}}),
+        ("agent/check/pass/p/q", None),
+        ("agent/service/deregister/a/b", None),
     ):
         both.put(f"/v1/{path}", body)
         compare(both, [*AGENT_READS, *READS])
@@ -248,7 +251,7 @@ def test_the_catalog_takes_and_gives_entries_alike(both: Both) -> None:
         ("catalog/deregister", {"Node": "pod-1", "CheckID": "none"}),
         ("catalog/deregister", {"Node": "pod-1", "ServiceID": "none"}),
         ("catalog/deregister", {"Node": "nowhere"}),
-        ("catalog/deregister", {"Node": "pod-1", "ServiceID": "user"}),
+        ("catalog/deregister", {"Node": "pod-1", "ServiceID": "user", "CheckID": "disk"}),
         ("txn", [{"Service": {"Verb": "delete", "Node": "pod-1", "Service": {"ID": "none", "Service": "user"}}}]),
     ):
         both.put(f"/v1/{path}", body)

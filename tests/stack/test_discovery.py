@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from stage import PORT, Stage, now, settle, stage
 
 from mizzen.assembly.client import Client
 from mizzen.assembly.peers import Peer
+from mizzen.edges.http import PoolLimits
 from mizzen.rules.config import ClientConfig
 from mizzen.rules.discovery import HOLD, Feed
 from mizzen.rules.events import RegistryBack, RegistryLost, SnapshotHeld
 from mizzen.tools.testing.virtual import run
-from mizzen.words.errors import ConnectFailed
+from mizzen.words.errors import ConnectFailed, NoInstances, Unavailable
 from mizzen.words.message import Request, Response
 from mizzen.words.outcome import classify
 
@@ -85,6 +87,35 @@ def test_one_withdrawn_of_three_gets_no_call_once_that_is_known() -> None:
             gate.set()
             assert len(await asyncio.gather(*under_way)) == 3
             assert len(first.requests) == asked
+
+    run(main())
+
+
+def test_a_call_that_waits_for_a_connection_to_one_withdrawn_goes_elsewhere() -> None:
+    """At once, whatever its method, and free of charge: nothing of it was sent. What was sent before is answered."""
+
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def first_answers(_: Request) -> Response:
+            await gate.wait()
+            return Response(200, b"{}", content_type="application/json")
+
+        async with stage(first_answers, [200]) as site:
+            first, second = site.played
+            for _ in range(2):
+                site.peer.store.snapshot([first.instance])
+            room = PoolLimits().connections
+            calls = [asyncio.ensure_future(site.client.post("/", body={})) for _ in range(room + 10)]
+            await settle()
+            began, balance = now(), site.peer.budget.balance(now())
+            for _ in range(2):
+                site.peer.store.snapshot([second.instance])
+            assert len(await asyncio.gather(*calls[room:])) == 10
+            assert (now(), site.peer.budget.balance(now())) == (began, balance)
+            gate.set()
+            await asyncio.gather(*calls)
+            assert (len(first.requests), len(second.requests)) == (room, 10)
 
     run(main())
 
@@ -172,6 +203,35 @@ def test_health_says_which_registry_knows_a_peer_and_what_is_known() -> None:
                 },
             }  # fmt: skip
             assert site.peer.describe()["store"]["instances"][0]["at"] == f"http://10.0.0.1:{PORT}"
+
+    run(main())
+
+
+def test_a_caller_is_not_told_what_may_hold_a_secret() -> None:
+    """Why a registry cannot be read goes to whoever calls us and to /health: of an error that is not ours only its kind."""
+
+    async def main() -> None:
+        async with stage([200]) as site:
+            peer = Peer(
+                site.client,
+                ClientConfig(),
+                FakeRegistry(),
+                backend="consul://10.0.3.2:8500",
+                network=site.network,
+                telemetry=site.telemetry,
+                clock=now,
+                random=lambda: 0.5,
+            )
+            site.client.line = peer
+            said = "consul://10.0.3.2:8500 has not said where it is"
+            for error, why in ((OSError("https://user:password@consul/"), "OSError"), (LOST, "refused")):
+                peer.store.error(error)
+                with pytest.raises(NoInstances) as met:
+                    await site.client.get("/")
+                assert met.value.detail == f"no instance of user: {said} ({why})"
+                with pytest.raises(Unavailable) as failed:
+                    peer.check()
+                assert failed.value.detail == f"no instance: {said} ({why})"
 
     run(main())
 

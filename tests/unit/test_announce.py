@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mizzen.assembly.announce import BEAT, JITTER, LASTS, LOOK_EVERY, RETRY_FIRST, RETRY_MOST, WITHDRAW_LIMIT, Announcer
-from mizzen.rules.discovery import DuplicateId, Instance
+from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.rules.events import Event, IdTaken, Registered, RegistryBack, RegistryLost, RegistryRefused, Withdrawn
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import ConnectFailed, PeerError
@@ -33,6 +33,8 @@ class FakeRegistrar:
         self.takes = 0.0
         self.gate: asyncio.Event | None = None
         """While set and not open, whatever is asked hangs."""
+        self.outdated = ""
+        """Why the next beat is answered with a wish for another registration."""
         self.disagrees: str | None = None
         self.look_error: Exception | None = None
 
@@ -47,10 +49,12 @@ class FakeRegistrar:
 
     async def register(self, instance: Instance, verdict: str, note: str) -> None:
         await self._answer("register", verdict)
-        self.listed = True
+        self.listed, self.outdated = True, ""
 
     async def beat(self, instance: Instance, verdict: str, note: str) -> bool:
         await self._answer("beat", verdict)
+        if self.outdated:
+            raise Outdated(self.outdated, peer="consul")
         return self.listed
 
     async def withdraw(self, instance: Instance) -> None:
@@ -469,19 +473,20 @@ def test_withdrawing_what_was_not_announced_or_is_withdrawn_says_nothing() -> No
     assert len(site.told(Withdrawn)) == 1
 
 
-def test_a_cancelled_withdrawal_leaves_no_task() -> None:
-    """A stop that is itself cut short ends what it waited for."""
+@pytest.mark.parametrize("after", [0.0, 1.0])
+def test_a_cancelled_withdrawal_leaves_no_task(after: float) -> None:
+    """A stop that is itself cut short, were it in its first turn, ends what it waited for."""
 
     async def play(site: Site) -> None:
         site.registrar.gate = asyncio.Event()
         site.announcer.start()
         await asyncio.sleep(1)
         stop = asyncio.ensure_future(site.announcer.withdraw())
-        await asyncio.sleep(1)
+        await asyncio.sleep(after)
         stop.cancel()
         await asyncio.wait([stop])
         assert stop.cancelled()
-        assert now() == pytest.approx(2)
+        assert now() == pytest.approx(1 + after)
 
     scene(play)
 
@@ -503,6 +508,41 @@ def test_a_refusal_is_told_once_as_an_error_and_tried_for_ever() -> None:
     assert site.told(RegistryLost) == []
     assert site.registrar.names().count("register") == 1
     assert len(site.told(RegistryBack)) == 1
+
+
+def test_what_a_registry_does_not_take_is_no_outage() -> None:
+    """It is there, and will say the same for ever: the line names what it does not like."""
+
+    async def play(site: Site) -> None:
+        site.registrar.error = PeerError("consul answered 400: Invalid Service Meta", peer="consul", status=400)
+        site.announcer.start()
+        await asyncio.sleep(60)
+        site.registrar.error = None
+
+    site = scene(play)
+    assert [event.error for event in site.told(RegistryRefused)] == ["consul answered 400: Invalid Service Meta"]
+    assert site.told(RegistryLost) == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_registry_that_has_us_otherwise_is_told_again_and_why(lost: bool) -> None:
+    """What was edited there, or written with a token that was replaced, was not forgotten, and the line says what it was."""
+
+    async def play(site: Site) -> None:
+        site.announcer.start()
+        await asyncio.sleep(1)
+        if lost:
+            site.registrar.error = LOST
+            await asyncio.sleep(BEAT)
+        site.registrar.error, site.registrar.outdated = None, "had our entry edited"
+        await asyncio.sleep(BEAT)
+
+    site = scene(play)
+    [back] = site.told(RegistryBack)
+    assert (back.instance, back.why) == (INSTANCE.id, "had our entry edited")
+    said = "back after 1.3s" if lost else "had our entry edited"
+    assert back.text() == f"consul://10.0.0.9:8500 {said}: re-registered {INSTANCE.id} in 0ms; 0 calls failed"
+    assert site.registrar.times("register") == [0.0, site.registrar.times("beat")[-1]]
 
 
 def test_an_id_that_another_process_has_is_told_once_and_looked_at_for_ever() -> None:

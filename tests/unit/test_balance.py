@@ -31,8 +31,11 @@ PENALISED, LEAVING = Verdict.PENALISED, Verdict.LEAVING
 class Instance:
     """What discovery hands over."""
 
-    def __init__(self, id: str, *, host: str = "10.0.0.1", port: int = 8101, scheme: str = "http", boot: str = "1") -> None:
+    def __init__(
+        self, id: str, *, host: str = "10.0.0.1", port: int = 8101, scheme: str = "http", boot: str = "1", weight: int = 1
+    ) -> None:
         self.id, self.host, self.port, self.scheme, self.meta = id, host, port, scheme, {"boot": boot}
+        self.weight = weight
 
 
 class Connection:
@@ -137,6 +140,55 @@ def test_the_less_loaded_of_two_is_picked() -> None:
     for _ in range(3):
         busy.begin(scene.now)
     assert scene.calls(10) == {"b": 10}
+
+
+def weighing(scene: Scene, **weights: int) -> Scene:
+    """The scene with instances of these weights."""
+    scene.balancer.update([Instance(id, weight=weight) for id, weight in weights.items()])
+    return scene
+
+
+def test_instances_share_by_their_weights() -> None:
+    """Idle ones that answer alike get calls as their weights say; equal weights, whatever they are, change nothing."""
+    shares = weighing(Scene(), a=3, b=1).calls(4000)
+    assert shares["a"] / 4000 == pytest.approx(0.75, abs=0.03)
+    shares = weighing(Scene(), a=2, b=1, c=1).calls(4000)
+    assert shares["a"] / 4000 == pytest.approx(0.5, abs=0.03)
+    alike, heavy = weighing(Scene(), a=1, b=1, c=1), weighing(Scene(), a=7, b=7, c=7)
+    assert [alike.call() for _ in range(50)] == [heavy.call() for _ in range(50)]
+
+
+def test_attempts_in_flight_spread_by_weight() -> None:
+    """One that weighs three times as much may have three times as much under way."""
+    scene = weighing(Scene(), a=3, b=1)
+    for _ in range(400):
+        scene.pick()
+    assert scene["a"].in_flight / 400 == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize("weight", [0, -3, 10**400], ids=["nothing", "less", "endless"])
+def test_a_weight_that_is_none_breaks_no_call(weight: int) -> None:
+    """Whatever a registry says, or a file that was edited: there is an instance, and somebody is picked."""
+    assert weighing(Scene(), a=weight, b=2).calls(50).total() == 50
+
+
+def test_a_weight_that_changes_counts_from_the_next_snapshot_on() -> None:
+    """The endpoint, and what is known of it, stays."""
+    scene = weighing(Scene("a", "b"), a=1, b=9)
+    assert len(scene.connections) == 2
+    assert scene.calls(1000)["b"] > 850
+    assert weighing(scene, a=1, b=1).calls(1000)["b"] < 550
+
+
+def test_weight_does_not_excuse_slowness_or_failure() -> None:
+    """Whenever another one is drawn beside it, a heavy one that is slow loses; a failed attempt goes elsewhere, and an
+    ejected one gets nothing."""
+    scene = weighing(Scene(), a=2, b=1, c=1)
+    scene.balancer.done(scene.pick(tried=("b", "c")), SUCCESS, 5.0, scene.now)
+    assert scene.calls(1000)["a"] / 1000 == pytest.approx(0.25, abs=0.05)  # both draws were it
+    assert "a" not in scene.calls(100, tried=("a",))
+    scene.fail("a")
+    assert "a" not in scene.calls(100)
 
 
 def test_attempts_in_flight_spread_evenly() -> None:

@@ -349,6 +349,8 @@ def test_any_other_status_is_an_error_that_has_the_peers_problem() -> None:
         ("application/problem+json", b'{"title":"Conflict"}', ": Conflict"),
         ("application/problem+json; charset=utf-8", b'{"detail":"taken"}', ": taken"),
         ("application/problem+json", b"not json", ""),
+        ("application/problem+json", b'{"title":"\xff"}', ""),
+        ("application/problem+json", b'{"more":' + b"[" * 10_000, ""),
         ("application/problem+json", b'{"status":"many"}', ""),
         ("application/json", b'{"detail":"secret"}', ""),
         ("text/html", b"<html>", ""),

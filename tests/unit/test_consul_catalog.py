@@ -13,7 +13,7 @@ import pytest
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulCatalogRegistrar
 from mizzen.edges.resolvers.consul_catalog import LOOK, node_of
-from mizzen.rules.discovery import DuplicateId, Instance
+from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallTimeout, ConnectFailed, PeerError
 from mizzen.words.message import Request, Response
@@ -178,6 +178,33 @@ def test_an_entry_that_is_gone_is_found_out_by_the_next_look() -> None:
         assert await registrar.beat(OLD, "passing", "ok") is False
         await registrar.register(OLD, "passing", "ok")
         assert await catalog.boots() == ["b1"]
+
+    scene(play)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"Service": {"ID": OLD.id, "Service": "user", "Address": "10.9.9.9", "Meta": OLD.meta}}, "had our entry edited"),
+        ({"Check": {"CheckID": f"service:{OLD.id}:ttl", "ServiceID": OLD.id, "Status": "critical"}},
+         "had our verdict edited or removed"),
+    ],
+    ids=["entry", "verdict"],
+)  # fmt: skip
+def test_what_was_edited_is_told_by_the_next_look_and_mended(edit: dict[str, Any], said: str) -> None:
+    """Nobody else writes there on purpose: the driver puts back what it wrote, and says what it found."""
+
+    async def play(catalog: Catalog) -> None:
+        registrar = catalog.registrar()
+        await registrar.register(OLD, "passing", "ok")
+        await catalog.said("PUT", "/v1/catalog/register", body={"Node": NODE, "Address": "10.0.0.7", **edit})
+        await asyncio.sleep(LOOK)
+        with pytest.raises(Outdated, match=said):
+            await registrar.beat(OLD, "passing", "ok")
+        await registrar.register(OLD, "passing", "ok")
+        await asyncio.sleep(LOOK)
+        assert await registrar.beat(OLD, "passing", "ok")
+        assert await catalog.passing() == 1
 
     scene(play)
 

@@ -13,7 +13,7 @@ import pytest
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulRegistrar
 from mizzen.edges.resolvers.consul_registrar import TTL, VERIFY
-from mizzen.rules.discovery import DuplicateId, Instance
+from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallTimeout, PeerError
 from mizzen.words.message import Request, Response
@@ -107,7 +107,9 @@ def test_an_entry_that_was_edited_is_registered_anew(edit: dict[str, Any]) -> No
         entry = await agent.said("GET", ENTRY)
         body = {key: entry[key] for key in ("ID", "Address", "Port", "Tags", "Meta", "Weights")} | {"Name": "user"} | edit
         await agent.said("PUT", "/v1/agent/service/register", body=body)
-        assert (await beats(registrar, OLD, VERIFY))[-1] is False
+        assert all(await beats(registrar, OLD, VERIFY - 5))
+        with pytest.raises(Outdated, match="had our entry edited"):
+            await beats(registrar, OLD, 5)
         await registrar.register(OLD, "passing", "ok")
         assert all(await beats(registrar, OLD, 2 * VERIFY))
         assert await agent.said("GET", ENTRY) == entry
@@ -122,7 +124,9 @@ def test_a_probe_that_was_removed_is_registered_anew() -> None:
         registrar = agent.registrar()
         await registrar.register(OLD, "passing", "ok")
         await agent.said("PUT", f"/v1/agent/check/deregister/service:{ID}:http")
-        assert await beats(registrar, OLD, VERIFY) == [True] * 11 + [False]
+        assert await beats(registrar, OLD, VERIFY - 5) == [True] * 11
+        with pytest.raises(Outdated, match="had its own check of our health removed"):
+            await beats(registrar, OLD, 5)
 
     scene(play)
 
@@ -318,7 +322,8 @@ def test_a_token_that_was_replaced_is_a_reason_to_register_again() -> None:
         await registrar.register(OLD, "passing", "ok")
         assert await registrar.beat(OLD, "passing", "ok")
         tokens.append("second")
-        assert await registrar.beat(OLD, "passing", "ok") is False
+        with pytest.raises(Outdated, match="had us by a token that was replaced"):
+            await registrar.beat(OLD, "passing", "ok")
         await registrar.register(OLD, "passing", "ok")
         assert await registrar.beat(OLD, "passing", "ok")
 

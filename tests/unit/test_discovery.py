@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from mizzen.rules.discovery import HOLD, Back, Changed, EndpointStore, Held, Instance, Lost, StoreEvent, instance_id
+from mizzen.rules.discovery import HOLD, Back, Changed, EndpointStore, Held, Instance, Lost, StoreEvent, instance_id, is_host
 
 
 class Known:
@@ -212,6 +212,38 @@ def test_a_hold_is_told_once_and_only_when_it_lasts() -> None:
     known.wait(1)
     known.wait(1)
     assert known.events == [Held("user", 3, 1, HOLD - 1)]
+
+
+class Counted(str):
+    """An id that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)  # type: ignore[arg-type]
+
+    __hash__ = str.__hash__
+
+
+def test_a_large_service_is_replaced_at_a_cost_in_proportion() -> None:
+    """Each of a thousand instances is looked up a few times, not compared with every other: nothing else runs meanwhile."""
+
+    def thousand(prefix: str) -> list[Instance]:
+        return [instance(Counted(f"{prefix}{number}")) for number in range(1000)]
+
+    known = Known()
+    known.store.snapshot(thousand("a"))
+    Counted.compared = 0
+    known.store.snapshot(thousand("b"))
+    known.store.snapshot(thousand("b"))
+    assert len(known.store.instances) == 1000
+    known.store.error(LOST)
+    known.store.snapshot(())
+    known.wait(HOLD)
+    assert known.names == ""
+    assert Counted.compared < 50_000
 
 
 # -- errors
@@ -426,6 +458,20 @@ def test_an_id_is_the_service_its_address_and_its_port() -> None:
     """Unique because the address is, and the same after a restart."""
     assert instance_id("user", "10.0.3.7", 8101) == "user-10.0.3.7-8101"
     assert instance_id("user", "[::1]", 8101) == "user-::1-8101"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.7", "fd00::7", "fe80::1%eth0", "user_1.example.internal", "user", "units"])
+def test_a_name_or_an_address_is_a_host(text: str) -> None:
+    """As DNS and IP have them, with the underscores of container names and the zones of IPv6."""
+    assert is_host(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "/run/docker.sock", "unix:/run/x.sock", "unix:x.sock", "a b", "a\r\nb: c", "\u00fc.example"]
+)
+def test_what_no_registry_gives_is_no_host(text: str) -> None:
+    """Neither the path of a socket of this machine nor anything that would need quoting somewhere."""
+    assert not is_host(text)
 
 
 def test_an_origin_brackets_an_ipv6_address() -> None:

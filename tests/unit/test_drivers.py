@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,14 @@ from typing import Any
 import pytest
 
 from mizzen.assembly.drivers import BACKEND_TIMEOUT, Backend, Drivers, discover
+from mizzen.assembly.process import at_home, registrar_of
 from mizzen.edges.http import Limits, Server
 from mizzen.edges.resolvers import ConsulCatalogRegistrar, ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
-from mizzen.rules.config import DiscoveryConfig, Secret
+from mizzen.rules.config import DiscoveryConfig, Secret, parse
 from mizzen.rules.discovery import Instance
 from mizzen.tools.testing.memory import MemoryNetwork
 from mizzen.tools.testing.virtual import run
-from mizzen.words.errors import CallTimeout, ConfigError, StartError
+from mizzen.words.errors import CallError, CallTimeout, ConfigError, StartError
 from mizzen.words.message import Request, Response
 
 AGENT = ("10.0.3.2", 8500)
@@ -157,6 +160,10 @@ def test_a_client_may_name_its_peers_address(url: str) -> None:
         ("consul://10.0.3.2:http", "'consul://10.0.3.2:http' is not the address of a Consul agent: Port could not be cast"),
         ("consul://10.0.3.2:8500?datacenter=x", "consul://10.0.3.2:8500 has no option datacenter"),
         ("consul://10.0.3.2:8500?tls=1", "consul://10.0.3.2:8500 has tls=1"),
+        ("consul://10.0.3.2:8500?tls", "consul://10.0.3.2:8500 has tls without a value"),
+        ("consul://10.0.3.2:8500?dc=&token=", "consul://10.0.3.2:8500 has dc, token without a value"),
+        ("consul://:hunter2@10.0.3.2:8500", "'consul://***@10.0.3.2:8500' is not the address of a Consul agent: it has a user"),
+        ("consul://hunter2@10.0.3.2:http", "'consul://***@10.0.3.2:http' is not the address of a Consul agent: it has a user"),
         ("consul:///run/consul.sock", "'consul:///run/consul.sock' is not the address of a Consul agent: it has a path"),
     ],
 )
@@ -242,6 +249,38 @@ def test_a_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
         await registrar.beat(ME, "passing", "ok")
         made.close()
         assert [request.headers.get("x-consul-token") for request in agent.requests] == ["first", "second"]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read the token file {file}: No such file or directory"),
+        (b"", "the token file {file} is empty"),
+        (b" \n", "the token file {file} is empty"),
+        (b"\xff\xfe", "cannot read the token file {file}: it is not text"),
+    ],
+)
+def test_nothing_is_asked_without_the_token_that_is_configured(content: bytes | None, said: str, tmp_path: Path) -> None:
+    """A file that is being replaced may be empty for a moment, and whoever shows no token is told that nobody is there."""
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+
+    async def main() -> None:
+        agent, feed = Agent(), Found()
+        await agent.start()
+        made = drivers(DiscoveryConfig(token_file=str(file)), url="consul://10.0.3.2", network=agent.network)
+        await watching(made.resolving(), feed)
+        registrar = made.registering().registrar
+        assert registrar is not None
+        with pytest.raises(CallError, match=re.escape(said.format(file=file))):
+            await registrar.register(ME, "passing", "ok")
+        made.close()
+        assert feed.ids == []
+        assert str(feed.errors[0]).startswith(said.format(file=file))
+        assert agent.requests == []
 
     run(main())
 
@@ -340,6 +379,46 @@ def test_the_agents_own_check_is_configured(config: DiscoveryConfig, port: int |
         assert isinstance(registration.body, bytes)
         assert (checks is None) == (b'"HTTP":' not in registration.body)
         assert checks is None or checks.encode() in registration.body
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("query", "path"), [("", "/v1/agent/service/register"), ("?catalog=true", "/v1/catalog/register")], ids=["agent", "catalog"]
+)
+def test_what_the_file_says_of_an_instance_reaches_the_registry(query: str, path: str) -> None:
+    """Tags, weight, metadata and zone, from mizzen.toml and its variables to what Consul is told."""
+    text = f"""
+        [discovery]
+        url = "consul://10.0.3.2:8500{query}"
+        [services.order]
+        build = "shop.order.service:build"
+        port = 8102
+        advertise = "10.0.0.1"
+        zone = "eu-1a"
+        weight = 7
+        tags = ["blue", "canary"]
+        meta = {{ team = "pay" }}
+    """
+    environ = {"ORDER__WEIGHT": "3"}
+
+    async def main() -> None:
+        agent = Agent()
+        await agent.start()
+        system = parse(text, "/shop/mizzen.toml", environ)
+        made, instance = at_home(
+            system, "order", environ=environ, version="1.4.2", host="0.0.0.0", port=8102, network=agent.network
+        )
+        registrar = registrar_of(made, system, instance, "0.0.0.0")
+        assert registrar is not None
+        await registrar.register(instance, "passing", "ok")
+        made.close()
+        [told] = [json.loads(await request.read()) for request in agent.requests if request.path == path]
+        service = told.get("Service", told)
+        meta = {"team": "pay", "zone": "eu-1a", "version": "1.4.2", "scheme": "http", "boot": instance.boot}
+        assert (service["ID"], service["Address"], service["Port"]) == ("order-10.0.0.1-8102", "10.0.0.1", 8102)
+        assert (service["Tags"], service["Meta"]) == (["blue", "canary"], meta)
+        assert service["Weights"] == {"Passing": 3, "Warning": 1}
 
     run(main())
 

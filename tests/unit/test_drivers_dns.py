@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mizzen.assembly.drivers import Backend, Drivers
-from mizzen.assembly.drivers.dns import srv
+from mizzen.assembly.drivers.dns import names
 from mizzen.edges.resolvers.dns import DnsResolver
 from mizzen.edges.resolvers.dns_python import DnsPython
 from mizzen.edges.resolvers.dns_system import SystemNames
@@ -116,10 +116,10 @@ def test_the_system_is_asked_without_dnspython(without_dnspython: None) -> None:
         assert raised.value.fix == "pip install 'mizzen[dns]'"
 
 
-def test_others_read_srv_records_too() -> None:
+def test_others_read_names_too() -> None:
     """A driver whose names follow another rule makes them by a function."""
     made = Drivers(DiscoveryConfig(), url="none:", network=MemoryNetwork(), clock=lambda: 0.0, random=lambda: 0.5)
-    resolver = srv("kubernetes:headless", lambda service: f"_http._tcp.{service}.shop.svc.cluster.local.", made._means)
+    resolver = names("kubernetes:headless", lambda service: f"_http._tcp.{service}.shop.svc.cluster.local.", made._means)
     assert isinstance(resolver._ask, DnsPython)
     assert (resolver._mode, resolver._name("user")) == ("srv", "_http._tcp.user.shop.svc.cluster.local.")
 

@@ -533,6 +533,23 @@ def test_a_member_that_remembers_nothing_says_nothing() -> None:
     at.run(test)
 
 
+@pytest.mark.parametrize("body", [b'{"kvs": [{"key": "\xff"}]}', b'{"more": ' + b"[" * 10_000])
+def test_an_answer_that_is_no_text_does_not_end_a_watch(body: bytes) -> None:
+    """Bytes that are not UTF-8, or nested beyond reason, at a start as later: an error, and it tries again for ever."""
+    at = Watch()
+    at.etcd.answers["/v3/kv/range"] = Response(200, body)
+
+    async def test() -> None:
+        await asyncio.sleep(10)
+        assert (at.feed.snapshots, len(at.feed.errors) > 1) == ([], True)
+        del at.etcd.answers["/v3/kv/range"]
+        put(at.etcd, 1)
+        await asyncio.sleep(2 * BACKOFF_CAP)
+        assert at.feed.ids[-1] == ["u1"]
+
+    at.run(test)
+
+
 def test_a_watch_that_never_holds_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """Where something in between lets no stream through the set is read every few seconds, and the log says why."""
     at = Watch()
@@ -671,6 +688,30 @@ def test_watches_that_share_a_member_leave_it_together() -> None:
         for each in others:
             each.cancel()
         await asyncio.wait(others)
+
+    at.run(test)
+
+
+def test_a_password_file_that_cannot_be_read_does_not_end_a_watch() -> None:
+    """A file that is not there yet is an error like any other, at a start too."""
+    etcd = EtcdDouble()
+    etcd.users = {"services": "word"}
+    there: list[str] = []
+
+    def password() -> str:
+        if not there:
+            raise FileNotFoundError(2, "No such file or directory", "/run/secrets/etcd")
+        return there[0]
+
+    at = Watch(etcd, login=Login("services", password))
+    put(etcd, 1)
+
+    async def test() -> None:
+        await asyncio.sleep(10)
+        assert "/run/secrets/etcd" in str(at.feed.errors[-1])
+        there.append("word")
+        await asyncio.sleep(2 * BACKOFF_CAP)
+        assert (at.feed.said[-1], at.feed.ids[-1]) == ("snapshot", ["u1"])
 
     at.run(test)
 

@@ -319,6 +319,21 @@ def test_a_user_without_a_password_is_told_where_to_put_it(password: str | None)
     at.run(test)
 
 
+def test_a_password_that_cannot_be_read_is_an_error_of_the_call() -> None:
+    """Whoever registers or beats gets no error of the file system's, but one that says whose password it was."""
+
+    def absent() -> str:
+        raise FileNotFoundError(2, "No such file or directory", "/run/secrets/etcd")
+
+    at = with_user(absent)
+
+    async def test(gateway: Gateway) -> None:
+        with pytest.raises(CallError, match=r"the password of etcd's user services cannot be read: .*/run/secrets/etcd"):
+            await ask(gateway)
+
+    at.run(test)
+
+
 def test_where_a_user_is_asked_for_the_error_says_how() -> None:
     """Without one the URL that names it is the fix."""
     at = with_user()

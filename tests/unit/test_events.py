@@ -53,6 +53,8 @@ EVENTS: list[tuple[Event, str, str]] = [
     (events.RegistryBack("consul", 3.0, "", 0.0, 1), "info", "consul back after 3s: nothing was forgotten; 1 call failed"),
     (events.RegistryBack("consul", 0.0, "order-1", 0.1, 0), "info",
      "consul had forgotten us: re-registered order-1 in 100ms; 0 calls failed"),
+    (events.RegistryBack("consul", 0.0, "order-1", 0.1, 0, "had our entry edited"), "info",
+     "consul had our entry edited: re-registered order-1 in 100ms; 0 calls failed"),
     (events.RegistryRefused("consul", "order-1", "403"), "error",
      ("consul refuses order-1: 403; it goes out of the registry with its missed heartbeat; "
       "trying on, with what the token file says at each try")),
@@ -92,6 +94,14 @@ def test_an_instance_of_a_peer_is_an_endpoint_in_the_fields() -> None:
     for event in (events.Ejected("user", "user-1", 5, 5.0), events.Readmitted("user", "user-1")):
         assert event.fields()["endpoint"] == "user-1"
         assert "instance" not in event.fields()
+
+
+def test_a_line_names_ten_of_many_instances() -> None:
+    """A service of thousands that is replaced whole fits into one line, which says how many there are."""
+    ids = tuple(f"user-10.0.{number // 250}.{number % 250}-8101" for number in range(5000))
+    event = events.SnapshotChanged("user", ids, ids[:11], 4989)
+    assert event.text().endswith(f"+{ids[9]}, +4990 more, {', '.join(f'-{id}' for id in ids[:10])}, -1 more)")
+    assert (event.fields()["added"], event.fields()["removed"], event.fields()["total"]) == (ids[:10], ids[:10], 4989)
 
 
 def test_breaker_change_becomes_an_event_with_the_time_of_the_trial() -> None:

@@ -79,6 +79,47 @@ def test_metadata_that_means_something_already_is_refused(key: str) -> None:
         instance_of("user", "10.0.0.7", 8101, instance_id=None, version="", meta={key: "x"})
 
 
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"note": "x" * 513}, "services.user.meta.note has more than 512 characters"),
+        ({"k" * 129: "x"}, f"services.user.meta has a key of more than 128 characters, {'k' * 20}…"),
+        ({f"k{number}": "x" for number in range(61)}, "services.user.meta has more than 60 keys"),
+    ],
+)
+def test_metadata_that_no_registry_takes_is_refused(meta: dict[str, str], said: str) -> None:
+    """At start, instead of by the registry for ever after."""
+    with pytest.raises(StartError) as raised:
+        instance_of("user", "10.0.0.7", 8101, instance_id=None, version="", meta=meta)
+    assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"advertise": "10.0.0.7:8101"},
+        {"advertise": "http://10.0.0.7"},
+        {"advertise": "user one"},
+        {"environ": {"POD_IP": "10.0.0.7,fd00::7"}},
+    ],
+)
+def test_what_is_no_address_is_refused(given: dict[str, object]) -> None:
+    """Callers would leave such an instance out without a word."""
+    with pytest.raises(StartError, match="which is neither an address nor a name of a host"):
+        where(registry_loopback=False, **given)
+
+
+def test_a_name_may_be_announced() -> None:
+    """Such as a container's; whoever calls looks it up."""
+    assert where(advertise="user_1.shop.internal", registry_loopback=False) == "user_1.shop.internal"
+    assert where(advertise="fe80::1%eth0", registry_loopback=False) == "fe80::1%eth0"
+
+
+def test_a_socket_is_where_it_is() -> None:
+    """It is the place that a service on a Unix socket has; nothing announces it."""
+    assert where(host="unix:/run/user one.sock") == "unix:/run/user one.sock"
+
+
 def test_configured_id_is_taken() -> None:
     """An ``instance_id`` of the configuration is the id."""
     assert instance_of("user", "10.0.0.7", 8101, instance_id="blue", version="").id == "blue"

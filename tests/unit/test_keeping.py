@@ -271,6 +271,21 @@ def test_changes_while_the_disk_is_busy_are_written_as_one() -> None:
     run(main())
 
 
+def test_a_disk_that_hangs_keeps_nobody_waiting() -> None:
+    """Its thread is one that a process does not wait for at its end, and none of those that handlers and libraries share."""
+
+    async def main() -> None:
+        seen: list[tuple[str, bool]] = []
+        file = FakeFile(lambda: seen.append((threading.current_thread().name, threading.current_thread().daemon)))
+        keeper, store = keeper_of(file)
+        store.snapshot(instances("a"))
+        keeper.keep(store, now())
+        await keeper.close()
+        assert seen == [("disk", True)]
+
+    run(main())
+
+
 @pytest.mark.parametrize("data", [b"", b'{"mizzen": 99}', b"\xff\xfe garbage"])
 def test_a_file_that_cannot_be_used_is_ignored_with_one_line(
     tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture

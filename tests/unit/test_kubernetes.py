@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mizzen.edges.resolvers.kubernetes_slices import Choice, Port, Slice, instan
 from mizzen.rules.discovery import EndpointStore, Instance
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallError, CallTimeout, ConnectFailed, ConnectionLost, PeerError
-from mizzen.words.message import Response
+from mizzen.words.message import Request, Response
 
 # -- slices
 
@@ -182,6 +182,22 @@ def test_a_port_that_nobody_can_guess_is_an_error(ports: list[tuple[str, int]], 
     with pytest.raises(PeerError, match=said) as raised:
         port_of("user", made, Choice(port=port))
     assert "kubernetes:endpointslices?port=8080" in str(raised.value)
+
+
+def test_a_slice_without_the_port_is_passed_over() -> None:
+    """Pods of another version may not have the port: as for kube-proxy they are none of it, and hide nobody who has it."""
+    without = slice_of(endpoint("10.0.0.2", "b"), name="user-2", ports=[])
+    assert ids(slice_of(endpoint("10.0.0.1", "a")), without) == ["a"]
+    away = slice_of(endpoint("10.0.0.1", "a", conditions={"ready": False}))
+    with pytest.raises(PeerError, match="which port of the Service user is meant"):
+        ids(away, without)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_number_that_is_no_port_is_not_called(port: int) -> None:
+    """It would lead to another port, by the rest that is left of it."""
+    with pytest.raises(PeerError, match="no TCP port at all"):
+        ids(slice_of(endpoint("10.0.0.1", "a"), ports=[{"name": "http", "port": port}]))
 
 
 def test_slices_of_one_service_may_have_different_ports() -> None:
@@ -597,6 +613,97 @@ def test_what_makes_no_sense_within_a_watch_is_an_error(event: Any) -> None:
     scene.run(test)
 
 
+def test_a_refusal_that_never_ends_is_cut() -> None:
+    """The answer to a watch comes as a stream, a refusal too: one that hangs, or goes on for ever, holds nobody."""
+    scene = Scene()
+
+    async def hangs() -> AsyncIterator[bytes]:
+        yield b"away"
+        await asyncio.get_running_loop().create_future()
+
+    async def goes_on() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+
+    async def test() -> None:
+        scene.cluster.answers = [Response(503, hangs()), Response(200, b'{"metadata": {}}'), Response(503, goes_on())]
+        scene.cluster.end()
+        await asyncio.sleep(TIMEOUT + BACKOFF_CAP)
+        said = [str(error) for error in scene.feed.errors]
+        assert said[0] == "kubernetes answered 503: away"
+        assert said[1].startswith("kubernetes answered 503: xxx")
+        assert max(len(each) for each in said) < 2000
+        assert scene.cluster.watches == 1
+
+    scene.run(test)
+
+
+def test_what_a_server_says_is_told_in_bounds() -> None:
+    """However much a refusal says, an error holds the beginning of it."""
+    scene = Scene()
+    scene.cluster.answers = [status(500, "InternalError", "x" * 100_000)]
+
+    async def test() -> None:
+        assert str(scene.feed.errors[0]).startswith("kubernetes answered 500: xxx")
+        assert len(str(scene.feed.errors[0])) < 2000
+
+    scene.run(test)
+
+
+def test_pages_that_never_end_are_an_error() -> None:
+    """A list that always has another page is given up, and is no storm."""
+    scene = Scene()
+    page = {"metadata": {"resourceVersion": "7", "continue": "more"}, "items": []}
+
+    async def test() -> None:
+        scene.cluster.answers = [Response.json_of(page) for _ in range(5000)]
+        scene.cluster.cut()
+        await asyncio.sleep(20)
+        assert "a list of EndpointSlices has more than" in str(scene.feed.errors[-1])
+        assert len(scene.cluster.answers) > 0
+        assert scene.feed.sets == [["a", "b"]]
+
+    scene.run(test)
+
+
+def test_a_list_that_is_gone_for_ever_is_an_outage() -> None:
+    """A 410 means a new list; when the new list is refused that way too, somebody has to hear of it."""
+    scene = Scene()
+
+    async def test() -> None:
+        scene.cluster.answers = [status(410, "Expired", "too old") for _ in range(1000)]
+        scene.cluster.end()
+        await asyncio.sleep(60)
+        assert "kubernetes answered 410: too old" in str(scene.feed.errors[0])
+        assert len(scene.cluster.requests) < 60
+
+    scene.run(test)
+
+
+@pytest.mark.parametrize("end", ["in order", "gone", "broken"])
+def test_watches_that_say_something_and_end_at_once_are_no_storm(end: str) -> None:
+    """A server that has one word for every watch and ends it then is asked ever more slowly as well."""
+    scene = Scene()
+    word = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "101"}}}).encode() + b"\n"
+    if end != "in order":
+        said = {"code": 410 if end == "gone" else 500, "reason": "Expired" if end == "gone" else "InternalError"}
+        word += json.dumps({"type": "ERROR", "object": said}).encode() + b"\n"
+    call = scene.cluster.call
+
+    async def ends(request: Request) -> Response:
+        scene.cluster.requests.append(request)
+        assert len(scene.cluster.requests) < 1000, "a storm, which virtual time would never end"
+        return Response(200, word) if "watch=1" in request.query else await call(request)
+
+    scene.resolver._api._call = ends
+
+    async def test() -> None:
+        await asyncio.sleep(300)
+        assert len(scene.cluster.asked("watch")) < 40
+
+    scene.run(test)
+
+
 def test_watches_that_end_at_once_are_no_storm() -> None:
     """A proxy that cuts every watch is asked ever more slowly, and is no outage: the set is as true as its last list."""
     scene = Scene()
@@ -749,6 +856,23 @@ def test_the_token_is_read_anew_every_minute(tmp_path: Path) -> None:
     now += TOKEN_AGE - 1
     assert token.read() == "one"
     now += 1
+    assert token.read() == "two"
+
+
+def test_a_token_file_that_is_empty_for_a_moment_is_not_believed(tmp_path: Path) -> None:
+    """Whoever writes it may truncate it first; without a token we would be nobody, which is not even a refusal."""
+    file = tmp_path / "token"
+    now = 100.0
+    token = TokenFile(str(file), clock=lambda: now)
+    file.write_text("\n")
+    with pytest.raises(PeerError, match=r"the token for Kubernetes cannot be read: .* is empty"):
+        token.read()
+    file.write_text("one")
+    assert token.read() == "one"
+    file.write_text("")
+    now += TOKEN_AGE
+    assert token.read() == "one"
+    file.write_text("two")
     assert token.read() == "two"
 
 

@@ -155,6 +155,39 @@ def test_who_loses_it_much_later_is_in_another_outage() -> None:
     assert [type(event) for event in process.events] == [RegistryLost, RegistryLost, RegistryBack]
 
 
+def test_an_outage_does_not_wait_for_a_heartbeat_beyond_the_next_one() -> None:
+    """A registry that refuses the heartbeat for hours and flaps meanwhile: each outage ends before the next begins."""
+    process = Process("user", announced=True)
+    process.tell(RegistryRefused(CONSUL, OWN, "403"))
+    for _ in range(3):
+        process.lost("user")
+        process.now += 5
+        process.back("user")
+        process.now += WAVE
+    assert [type(event) for event in process.events[1:]] == [
+        RegistryLost,
+        RegistryBack,
+        RegistryLost,
+        RegistryBack,
+        RegistryLost,
+    ]
+    process.registered_again(lost=3600.0)
+    assert process.lines[-1] == f"{CONSUL} back after 5s: re-registered {OWN} in 1.1s; 0 calls failed"
+    assert repr(process.outages) == "<Outages none>"
+
+
+def test_a_heartbeat_that_is_still_lost_when_others_lose_it_anew_ends_both() -> None:
+    """Nothing stays open once everybody is through: one line at each end of each outage."""
+    process = Process("user", announced=True)
+    process.beat_fails()
+    process.now += WAVE
+    process.lost("user")
+    process.back("user")
+    process.registered_again()
+    assert [type(event) for event in process.events] == [RegistryLost, RegistryLost, RegistryBack, RegistryBack]
+    assert repr(process.outages) == "<Outages none>"
+
+
 def test_a_registry_that_flaps_is_told_by_pairs() -> None:
     """Each outage begins and ends; nothing is left of it."""
     process = Process("user", "stock")

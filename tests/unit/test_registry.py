@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -207,6 +208,17 @@ def test_with_a_token_whoever_shows_it_may_ask(headers: dict[str, str], status: 
     play(test, token="secret")
 
 
+def test_an_empty_token_is_none() -> None:
+    """It would let everybody in who shows nothing."""
+
+    async def test(world: World) -> None:
+        assert (await world.ask("GET", "/v1/status/leader", peer="10.0.0.9:1")).status == 403
+        assert (await world.ask("GET", "/v1/status/leader", headers={"host": "evil.example"})).status == 403
+        assert (await world.ask("GET", "/v1/status/leader", headers={"host": "localhost"})).status == 200
+
+    play(test, token="")
+
+
 # -- what it refuses
 
 
@@ -268,6 +280,7 @@ def test_a_parameter_without_meaning_here_is_refused_by_name(target: str, names:
         ({"Name": "u", "Port": "80"}, "port: Expected"),
         ({"Name": "u", "Port": 70000}, "port: expected 0 to 65535"),
         ({"Name": "u", "Meta": {"a": 1}}, "meta: Expected"),
+        ({"Name": "u", "TaggedAddresses": {"lan": {"Address": []}}}, "taggedaddresses: Expected"),
         ({"Name": "u", "Kind": "connect-proxy"}, "Kind in a service"),
         ({"Name": "u", "Connect": {"Native": True}}, "Connect in a service"),
         ({"Name": "u", "Token": "t"}, "Token in a service"),
@@ -289,7 +302,15 @@ def test_a_parameter_without_meaning_here_is_refused_by_name(target: str, names:
         ({"Name": "u", "Check": {"HTTP": "http://169.254.169.254/", "Interval": "1s"}}, "loopback and private"),
         ({"Name": "u", "Check": {"TCP": "0.0.0.0:80", "Interval": "1s"}}, "loopback and private"),
         ({"Name": "u", "Check": {"TCP": "[::ffff:8.8.8.8]:80", "Interval": "1s"}}, "loopback and private"),
+        ({"Name": "u", "Check": {"TCP": "[fd00:ec2::254]:80", "Interval": "1s"}}, "fd00:ec2::254"),
+        ({"Name": "u", "Check": {"TCP": "192.0.2.1:80", "Interval": "1s"}}, "loopback and private"),
+        ({"Name": "u", "Check": {"TCP": "[2001::1]:80", "Interval": "1s"}}, "loopback and private"),
+        ({"Name": "u", "Check": {"TCP": "255.255.255.255:80", "Interval": "1s"}}, "loopback and private"),
+        ({"Name": "u", "Check": {"TCP": f"[::1%{'a' * 300}]:80", "Interval": "1s"}}, "cannot be probed"),
         ({"Name": "u", "Check": {"TCP": "127.0.0.1:0", "Interval": "1s"}}, "cannot be probed"),
+        ({"Name": "u", "Check": {"TCP": "127.0.0.1:80/path", "Interval": "1s"}}, "cannot be probed"),
+        ({"Name": "u", "Check": {"TCP": "me@127.0.0.1:80", "Interval": "1s"}}, "cannot be probed"),
+        ({"Name": "u", "Check": {"HTTP": "http://me:secret@127.0.0.1:1/", "Interval": "1s"}}, "Header"),
         ({"Name": "u", "Check": {**HTTP, "Header": {"Host": ["x"]}}}, "Host header"),
         ({"Name": "u", "Check": {**HTTP, "Header": {"x y": ["1"]}}}, "'x y' is not a header name"),
         ({"Name": "u", "Check": {**HTTP, "Header": {"x": ["a\r\nb: c"]}}}, "line break"),
@@ -298,7 +319,9 @@ def test_a_parameter_without_meaning_here_is_refused_by_name(target: str, names:
         ({"Name": "u", "Check": {**HTTP, "HTTP": "http://127.0.0.1:1/a b"}}, "percent-encoded"),
         ({"Name": "u", "Check": {**HTTP, "HTTP": "http://127.0.0.1:1/\u00e9"}}, "percent-encoded"),
         ({"Name": "u", "Check": {**TTL, "Status": "fine"}}, "Invalid check status: 'fine'"),
+        ({"Name": "u", "Check": {**TTL, "CheckID": "serfHealth"}}, "serfHealth is the registry's own"),
         ({"Name": "u", "Checks": [TTL] * 11}, "at most 10"),
+        (b"[" * 30_000, "too deep"),
     ],
 )
 def test_a_registration_that_means_nothing_here_is_refused(body: Any, says: str | None) -> None:
@@ -348,6 +371,37 @@ def test_a_registry_holds_a_bounded_number_of_instances() -> None:
         assert len(await world.get("/v1/health/service/user")) == 3
 
     play(test, instances=3)
+
+
+def test_a_service_and_a_node_have_a_bounded_number_of_checks() -> None:
+    """Whoever registers again with other checks each time is refused before they fill the memory; the known ones may come."""
+
+    async def test(world: World) -> None:
+        def checks(first: int, count: int) -> list[dict[str, Any]]:
+            return [{"CheckID": str(number), "TTL": "15s"} for number in range(first, first + count)]
+
+        await world.register(*checks(0, 10))
+        await world.register(*checks(5, 5))
+        refused = await world.ask("PUT", "/v1/agent/service/register", {"ID": "u1", "Name": "user", "Checks": checks(5, 6)})
+        assert (refused.status, b"10 checks" in bytes(refused.body)) == (429, True)  # type: ignore[arg-type]
+        await world.put(
+            "/v1/agent/service/register?replace-existing-checks", {"ID": "u1", "Name": "user", "Checks": checks(20, 10)}
+        )
+        assert len(await world.get("/v1/agent/checks")) == 10
+
+        def entry(first: int, **more: Any) -> dict[str, Any]:
+            named = [{"CheckID": str(number), **more} for number in range(first, first + 10)]
+            return {"Node": "pod", "Address": "10.0.0.9", "Service": {"Service": "stock"}, "Checks": named}
+
+        for number in range(0, 100, 10):
+            await world.put("/v1/catalog/register", entry(number))
+        await world.put("/v1/catalog/register", entry(200, ServiceID="stock"))
+        await world.put("/v1/catalog/register", entry(200, ServiceID="stock"))
+        for body in (entry(100), entry(300, ServiceID="stock")):
+            assert (await world.ask("PUT", "/v1/catalog/register", body)).status == 429
+        assert len(await world.get("/v1/health/node/pod")) == 110
+
+    play(test)
 
 
 def test_tcp_checks_are_refused_where_nothing_opens_connections() -> None:
@@ -499,6 +553,23 @@ def test_an_id_of_a_check_belongs_to_the_last_who_registered_it() -> None:
         await world.put("/v1/agent/service/deregister/b")
         await world.put("/v1/agent/service/deregister/a")
         assert await world.get("/v1/agent/checks") == {}
+
+    play(test)
+
+
+@pytest.mark.parametrize("id", ["a/b", "a//b/", "100%", "\u65e5 \u672c", "..", "register", "a?b#c", "+", "\x00", "a%2Fb"])
+def test_an_id_of_any_characters_is_found_again(id: str) -> None:
+    """Escaped as clients should, and with its slashes as they are, which some clients leave."""
+
+    async def test(world: World) -> None:
+        for safe in ("", "/"):
+            named = quote(id, safe=safe)
+            await world.register({**TTL, "CheckID": id}, id=id, name=id)
+            await world.put(f"/v1/agent/check/fail/{named}")
+            (entry,) = await world.get(f"/v1/health/service/{named}")
+            assert (entry["Service"]["ID"], entry["Checks"][1]["Status"]) == (id, "critical")
+            await world.put(f"/v1/agent/service/deregister/{named}")
+            assert await world.get("/v1/agent/services") == {}
 
     play(test)
 
@@ -671,7 +742,7 @@ def test_beats_say_pass_warn_fail_or_any_of_them() -> None:
             assert (check["Status"], check["Output"]) == (status, verb)
         await world.put("/v1/agent/check/update/beat", {"Status": "warning", "Output": "x" * 5000})
         check = (await world.get("/v1/agent/checks"))["beat"]
-        assert (check["Status"], len(check["Output"]) < 4200, "captured 4096 of 5000" in check["Output"]) == (
+        assert (check["Status"], len(check["Output"]) < 4200, "captured 4096 of 5000 characters" in check["Output"]) == (
             "warning",
             True,
             True,
@@ -770,12 +841,25 @@ def test_a_probe_under_way_is_not_begun_again() -> None:
 
     async def test(world: World) -> None:
         world.answers = asyncio.Event()
-        await world.register({**HTTP, "Interval": "1s", "Timeout": "300s"})
-        await world.pass_by(60)
+        await world.register({**HTTP, "Interval": "1s", "Timeout": "60s"})
+        await world.pass_by(50)
         assert len(world.probes) == 1
         world.answers.set()
         await world.pass_by(2)
         assert len(world.probes) == 3
+
+    play(test)
+
+
+def test_a_probe_may_not_take_for_ever() -> None:
+    """It would take one of the places that there are for probes."""
+
+    async def test(world: World) -> None:
+        await world.register({**HTTP, "Timeout": "100h"})
+        await world.pass_by(1)
+        assert world.probes[0].call is not None
+        assert world.probes[0].call.timeout == 60.0
+        assert (await world.get("/v1/agent/checks"))["probe"]["Timeout"] == "1m0s"
 
     play(test)
 
@@ -1127,6 +1211,12 @@ def test_the_registrys_own_node_is_left_to_its_agent() -> None:
             "OSServ",
         ),
         ("txn", {"KV": {}}, 400, "a list"),
+        (
+            "txn",
+            [{"Service": {"Verb": "delete", "Node": "n"}, "Node": {"Verb": "delete", "Node": {"Node": "n"}}}],
+            400,
+            "exactly one",
+        ),
         ("txn", [{"KV": {"Verb": "set"}}], 400, "KV in an operation"),
         ("txn", [{"Service": {"Verb": "set", "Node": "n", "Service": {"ID": "x"}}}], 501, "the verb 'set'"),
         ("txn", [{"Node": {"Verb": "delete", "Node": {"Node": "n"}}}] * 129, 413, "129 > 128"),

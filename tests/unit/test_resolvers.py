@@ -526,6 +526,8 @@ def test_consul_takes_the_default_of_several_ports() -> None:
 def test_consul_leaves_out_what_cannot_be_called() -> None:
     """Proxies, gateways and entries without a port are no instances, nor is what stands at no host, such as a socket here."""
     assert resolve(entry("p", {"Kind": "connect-proxy"}), entry("q", {"Port": 0})) == []
+    for port in (-1, 65536):
+        assert resolve(entry("u1", {"Address": "10.0.0.7", "Port": port})) == [], port
     for host in ("/var/run/docker.sock", "unix:/run/x.sock", "a\0b", "x\r\ny: z", "\u00fc" * 80, "a b"):
         assert resolve(entry("u1", {"Address": host, "Port": 8101})) == [], host
     for host in ("10.0.0.7", "fd00::7", "fe80::1%eth0", "user_1.example"):

@@ -130,7 +130,7 @@ EVENTS = {
     "Readmitted": "peer instance",
     "BudgetExhausted": "peer",
     "RegistryLost": "registry seconds serving error",
-    "RegistryBack": "registry seconds_lost instance took failed_calls",
+    "RegistryBack": "registry seconds_lost instance took failed_calls why",
     "RegistryRefused": "registry instance error",
     "IdTaken": "registry instance error",
     "Registered": "registry instance verdict",

@@ -73,7 +73,7 @@ def request(*, timeout: float = 2.0, inherited: float | None = None, last: bool 
 class Instance:
     """What discovery hands over."""
 
-    host, port, meta = "10.0.3.7", 8101, dict[str, str]()
+    host, port, weight, meta = "10.0.3.7", 8101, 1, dict[str, str]()
 
     def __init__(self, id: str) -> None:
         self.id = id

@@ -83,13 +83,15 @@ def test_a_name_is_found(run: Run) -> None:
 
 
 def test_the_real_system(run: Run) -> None:
-    """localhost is found as getaddrinfo finds it; what it cannot take is an error like any other."""
+    """localhost is found as getaddrinfo finds it; what can be no name is an error that says so, and is cut to a line."""
 
     async def main() -> None:
         lookups = Lookups()
         assert {entry[4][0] for entry in await lookups("localhost", 80)} & {"127.0.0.1", "::1"}
-        with pytest.raises((OSError, UnicodeError)):
-            await lookups("x" * 300, 80)
+        for name in ("x" * 300, "a..b", "\ud800"):
+            with pytest.raises(socket.gaierror, match=" is no name: ") as raised:
+                await lookups(name, 80)
+            assert len(str(raised.value)) < 200
 
     run(main())
 
@@ -222,6 +224,39 @@ def test_a_loop_that_ended_leaves_nothing_to_the_next() -> None:
 
     asyncio.run(give_up())
     asyncio.run(again())
+
+
+def test_a_system_without_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no thread can be had, everybody who asks is told, were they a thousand; afterwards names are found again."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        lookups = Lookups(System())
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            tasks = asking(lookups, *(f"name{number}" for number in range(1000)))
+            said = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {(type(each), str(each)) for each in said} == {(OSError, "can't start new thread")}
+        assert repr(lookups) == "<Lookups 0 names asked for, 0 of 4 at work, 0 left behind>"
+        assert (await lookups("name", 80))[0][4] == ("10.0.0.4", 80)
+
+    run(main())
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536 + 80])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "name"])
+def test_what_is_no_port_is_not_connected_to(run: Run, host: str, port: int) -> None:
+    """A registry may say any number; what is left of it in 16 bits is somebody else's port."""
+
+    async def main() -> None:
+        system = System()
+        with pytest.raises(OSError, match=f"{port} is no port"):
+            await SocketNetwork(lookup=Lookups(system)).connect(asyncio.Protocol, host, port, None)
+        assert system.asked == []
+
+    run(main())
 
 
 def test_user_code_keeps_its_threads(run: Run) -> None:

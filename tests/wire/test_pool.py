@@ -31,6 +31,7 @@ from mizzen.rules.discovery import Instance
 from mizzen.words.clock import monotonic
 from mizzen.words.errors import CallTimeout, ConnectionLost, PeerError
 from mizzen.words.message import Call, Request
+from mizzen.words.outcome import CLOSED_UNSENT, classify
 
 pytestmark = pytest.mark.wire
 
@@ -228,6 +229,32 @@ def test_who_waits_and_gives_up_takes_nothing_along(run: Run) -> None:
                     "address": "", "idle": 1, "busy": 0, "waiting": 0, "closed": False,
                 }  # fmt: skip
             assert len(site.lines) == 1
+
+    run(main())
+
+
+def test_who_waits_when_the_pool_is_closed_is_sent_elsewhere(run: Run) -> None:
+    """Nothing of theirs was sent, and any method may be tried at another instance at once; what is busy is answered."""
+
+    async def main() -> None:
+        desk = Desk()
+        async with talking(desk, limits=PoolLimits(connections=1)) as site:
+            first = asyncio.ensure_future(site.pool.send(Request("GET", "/")))
+            await until(lambda: desk.asked == 1)
+            others = [asyncio.ensure_future(site.pool.send(Request("POST", "/"))) for _ in range(3)]
+            await until(lambda: site.pool.describe()["waiting"] == 3)
+            site.pool.close()
+            others[0].cancel()  # in the very turn in which it is told
+            for waiting in others[1:]:
+                with pytest.raises(ConnectionLost, match="was withdrawn before a connection to it was free") as lost:
+                    await waiting
+                assert classify(Request("POST", "/"), lost.value) is CLOSED_UNSENT
+            with pytest.raises(asyncio.CancelledError):
+                await others[0]
+            desk.answer(9)
+            assert (await first).body == b"ok"
+            await until(lambda: not site.pool._open)
+            assert desk.asked == 1
 
     run(main())
 

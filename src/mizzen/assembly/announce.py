@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from mizzen.rules.discovery import DuplicateId, Instance, Registrar
+from mizzen.rules.discovery import DuplicateId, Instance, Outdated, Registrar
 from mizzen.rules.events import Hook, IdTaken, Registered, RegistryBack, RegistryLost, RegistryRefused, Withdrawn
 from mizzen.words.clock import Clock, Random
 from mizzen.words.errors import CallError, PeerError
@@ -25,8 +25,8 @@ RETRY_FIRST, RETRY_MOST = 0.25, 5.0
 WITHDRAW_LIMIT = 3.0
 """Seconds for a registration in flight and the withdrawal after it: a dead registry must not hold up the stop."""
 
-REFUSED = (401, 403)
-"""What a registry answers to a token that will not do: nothing that waiting mends, so it is told as an error."""
+REFUSED = (400, 401, 403)
+"""What a registry answers to an entry or a token that will not do: nothing that waiting mends, so it is told as an error."""
 
 log = logging.getLogger("mizzen.discovery")
 
@@ -87,8 +87,8 @@ class Announcer:
         if task is None:
             return
         step = self._step
-        await _cancelled(task)  # before the wait below, in whose last turn it could begin another registration
         try:
+            await _cancelled(task)  # before the wait below, in whose last turn it could begin another registration
             async with asyncio.timeout(WITHDRAW_LIMIT):
                 # A registration that lands after the withdrawal would leave a ghost: let it finish first.
                 if step is not None:
@@ -124,16 +124,20 @@ class Announcer:
 
     async def _tell(self) -> None:
         verdict, note = self._verdict()
-        if self.registered and await self._registrar.beat(self.instance, verdict, note):
+        again, why = self.registered, ""
+        try:
+            known = again and await self._registrar.beat(self.instance, verdict, note)
+        except Outdated as outdated:
+            known, why = False, str(outdated)
+        if known:
             self._back(again=False)
             await self._look()
             return
-        again = self.registered
         started = self._clock()
         await self._registrar.register(self.instance, verdict, note)
         self.registered = True
         if self._lost_at is not None or again:
-            self._back(again=True, took=self._clock() - started)
+            self._back(again=True, took=self._clock() - started, why=why)
         else:
             self._emit(Registered(self._registry, self.instance.id, verdict))
 
@@ -164,7 +168,7 @@ class Announcer:
             self._told.add(type(event))
             self._emit(event)
 
-    def _back(self, *, again: bool, took: float = 0.0) -> None:
+    def _back(self, *, again: bool, took: float = 0.0, why: str = "") -> None:
         if self._lost_at is None and not again:
             self._heard()
             return
@@ -172,7 +176,7 @@ class Announcer:
         failed = 0 if self._lost_at is None else self._failed_calls() - self._failed_before
         self._lost_at = None
         self._told.clear()
-        self._emit(RegistryBack(self._registry, lost, self.instance.id if again else "", took, failed))
+        self._emit(RegistryBack(self._registry, lost, self.instance.id if again else "", took, failed, why))
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -107,7 +107,7 @@ class Client(Verbs):
             decode = self._readers[into] = reader(into)
         try:
             return decode(response.body)  # type: ignore[arg-type]  # whole, since no stream was asked for
-        except ValueError as error:  # msgspec's and pydantic's errors are ValueErrors
+        except (ValueError, RecursionError) as error:  # msgspec's and pydantic's errors are ValueErrors
             raise self._misfit(request, response, into, error) from error
 
     @asynccontextmanager
@@ -179,7 +179,7 @@ class Client(Verbs):
         request.call = call = line.begin(idempotent, line.timeout if timeout is None else timeout, declared)
         return request, call
 
-    def _misfit(self, request: Request, response: Response, into: Any, error: ValueError) -> PeerError:
+    def _misfit(self, request: Request, response: Response, into: Any, error: ValueError | RecursionError) -> PeerError:
         name = getattr(into, "__name__", str(into))
         misfit = PeerError(
             f"{self.name} answered {request.method} {request.route} with a body that is not a {name}: {error}",
@@ -198,7 +198,7 @@ class Client(Verbs):
         if (response.headers.get("content-type") or "").startswith(PROBLEM_TYPE):
             try:
                 problem = msgspec.json.decode(body, type=Problem)
-            except msgspec.DecodeError:  # it said problem+json and is not: the status has to do
+            except (ValueError, RecursionError):  # it said problem+json and is not: the status has to do
                 problem = None
         said = f": {problem.detail or problem.title}" if problem and (problem.detail or problem.title) else ""
         error = PeerError(

@@ -13,11 +13,14 @@ from mizzen.words.errors import StartError
 
 WILDCARDS = ("", "0.0.0.0", "::")  # compared with, never bound here
 
-
 RESERVED = ("boot", "scheme", "version", "zone")
 """Keys of the metadata that say something else already."""
+KEYS_MOST, KEY_LONGEST, VALUE_LONGEST = 60, 128, 512
+"""What the narrowest registry takes as metadata: Consul's 64 keys less ours, and its longest key and value."""
 NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
 """Addresses that are never a real host (RFC 5737, RFC 3849), to ask for the route to everywhere else."""
+
+_POINTS = dict.fromkeys(map(ord, "._-"))
 
 
 def advertised(
@@ -26,7 +29,7 @@ def advertised(
     """The address that others reach us at: the configured one, else ``POD_IP``, else the one that we bind, else ours on
     the route to the registry. IPv6 addresses come without brackets.
 
-    ``StartError`` when that is loopback while the registry is not, or no address at all: nobody else could reach it.
+    ``StartError`` when that is loopback while the registry is not, or no address at all: nobody could call it.
     """
     if advertise:
         address = advertise.strip("[]")
@@ -39,16 +42,17 @@ def advertised(
     else:
         address = _by_route(towards)
     if address in WILDCARDS:
-        raise StartError(
-            f"this instance would be announced at {address}, which is every address and therefore none",
-            fix="set services.<name>.advertise to an address that other machines reach, or POD_IP",
-        )
-    if not registry_loopback and is_loopback(address):
-        raise StartError(
-            f"this instance would be announced at {address}, which only this machine reaches",
-            fix="set services.<name>.advertise to an address that other machines reach, or POD_IP",
-        )
-    return address
+        wrong = "is every address and therefore none"
+    elif not _names_a_host(address):
+        wrong = "is neither an address nor a name of a host"
+    elif not registry_loopback and is_loopback(address):
+        wrong = "only this machine reaches"
+    else:
+        return address
+    raise StartError(
+        f"this instance would be announced at {address}, which {wrong}",
+        fix="set services.<name>.advertise to an address that other machines reach, or POD_IP",
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -72,13 +76,16 @@ def instance_of(
 ) -> Instance:
     """This life of this instance: the id is the same after a restart, the boot id in the metadata is not.
 
-    ``StartError`` for metadata under a key that has a meaning of its own.
+    ``StartError`` for metadata under a key that has a meaning of its own, or more of it than registries take.
     """
-    if taken := [key for key in meta or {} if key in RESERVED]:
+    meta = meta or {}
+    if taken := [key for key in meta if key in RESERVED]:
         raise StartError(
             f"services.{service}.meta sets {', '.join(taken)}, which says something else already",
             fix=f"choose another name: {', '.join(RESERVED)} are Mizzen's",
         )
+    if much := _too_much(meta):
+        raise StartError(f"services.{service}.meta{much}", fix="say less there: no registry takes that much of one instance")
     return Instance(
         id=instance_id or default_id(service, address, port),
         service=service,
@@ -88,9 +95,33 @@ def instance_of(
         version=version,
         zone=zone,
         weight=weight,
-        meta={**(meta or {}), "boot": uuid.uuid4().hex},
+        meta={**meta, "boot": uuid.uuid4().hex},
         tags=tuple(tags),
     )
+
+
+def _names_a_host(address: str) -> bool:
+    """Whether callers can make a URL of it; the path of a Unix socket is a place too, which is announced to nobody."""
+    if address.startswith("unix:"):
+        return True
+    if ":" not in address:
+        return address.isascii() and address.translate(_POINTS).isalnum()
+    try:
+        socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except OSError:
+        return False
+    return True
+
+
+def _too_much(meta: Mapping[str, str]) -> str:
+    if len(meta) > KEYS_MOST:
+        return f" has more than {KEYS_MOST} keys"
+    for key, value in meta.items():
+        if len(key) > KEY_LONGEST:
+            return f" has a key of more than {KEY_LONGEST} characters, {key[:20]}…"
+        if len(value) > VALUE_LONGEST:
+            return f".{key} has more than {VALUE_LONGEST} characters"
+    return ""
 
 
 def _by_route(towards: tuple[str, int] | None) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mizzen.edges.snapshots import SnapshotFile, Unusable
 from mizzen.rules.discovery import EndpointStore, Instance
@@ -22,6 +26,19 @@ CLOSE_LIMIT = 1.0
 """Seconds for a write under way when the service stops: a disk that hangs must not hold it up."""
 
 log = logging.getLogger("mizzen.discovery")
+
+
+class DiskThreads(Executor):
+    """A daemon thread for each piece of work: one that hangs with its disk keeps the process from nothing, nor from its end."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        thread = threading.Thread(target=_work, args=(future, partial(fn, *args, **kwargs)), name="disk", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads are to be had
+            future.set_exception(OSError(str(error)))
+        return future
 
 
 class Keeping:
@@ -54,11 +71,12 @@ class Keeping:
 
 
 class Keeper:
-    """The snapshot of one peer on disk. The disk is waited for in threads, never on the loop."""
+    """The snapshot of one peer on disk, which is waited for in at most two threads: to read it once, and to write it."""
 
     def __init__(self, keeping: Keeping, file: SnapshotFile) -> None:
         self.file = file
         self._keeping = keeping
+        self._threads = DiskThreads()
         self._wanted: Sequence[Instance] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._reads = 0
@@ -84,7 +102,7 @@ class Keeper:
         if store.first:
             return
         try:
-            found = await asyncio.to_thread(self.file.read)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self.file.read)
         except (Unusable, OSError) as error:
             log.warning("%s is ignored: %s", self.file.path, getattr(error, "strerror", None) or error)
             return
@@ -96,7 +114,7 @@ class Keeper:
             while (wanted := self._wanted) is not None:
                 self._wanted = None
                 try:
-                    await asyncio.to_thread(self.file.write, wanted)
+                    await asyncio.get_running_loop().run_in_executor(self._threads, self.file.write, wanted)
                 except OSError as error:
                     self._keeping.failed(error)
                 else:
@@ -106,10 +124,21 @@ class Keeper:
 
     async def close(self) -> None:
         """Wait for a write under way, but not for long."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing], timeout=CLOSE_LIMIT)
-        if self._writing is not None:
-            self._writing.cancel()
+        writing = self._writing
+        if writing is None:
+            return
+        await asyncio.wait([writing], timeout=CLOSE_LIMIT)
+        writing.cancel()
+        await asyncio.wait([writing])
 
     def __repr__(self) -> str:
         return f"<Keeper of {self.file.path}>"
+
+
+def _work(future: Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)

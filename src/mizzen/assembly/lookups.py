@@ -17,6 +17,8 @@ STUCK = 10.0
 a system that gets no answer gives up after 5 to 30 s, or in a broken name service module never."""
 LEFT_BEHIND = 12
 """Look-ups that hang for so long and are begun anew for whoever asks next; beyond that they are waited for as well."""
+SHOWN = 80
+"""Characters of a name that is none, in the error about it."""
 
 Addresses = list[tuple[Any, ...]]
 """As ``getaddrinfo`` gives them."""
@@ -71,14 +73,16 @@ class Lookups:
             thread = threading.Thread(target=self._run, args=(loop, lookup), name=f"lookup-{lookup.host}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError as error:  # no more threads are to be had
-                self._ended(loop, lookup, OSError(str(error)))
+            except RuntimeError as error:  # no more threads are to be had; said later, since the next would fail too
+                loop.call_soon(self._ended, loop, lookup, OSError(str(error)))
 
     def _run(self, loop: asyncio.AbstractEventLoop, lookup: _Lookup) -> None:
         found: Addresses | Exception
         try:
             found = self._find(lookup.host, lookup.port)
-        except Exception as error:  # UnicodeError too: the name is longer than names are
+        except UnicodeError as error:  # longer than names are, or of letters that none has
+            found = socket.gaierror(socket.EAI_NONAME, f"{lookup.host[:SHOWN]!r} is no name: {error}")
+        except Exception as error:
             found = error
         with suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(self._ended, loop, lookup, found)

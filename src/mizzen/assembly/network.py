@@ -93,6 +93,8 @@ class SocketNetwork:
         path = path_of(host)
         if path is not None:
             return await loop.create_unix_connection(factory, path)
+        if not 0 < port < 65536:  # such as a registry may say: what is left of its 16 bits is another port
+            raise OSError(errno.EADDRNOTAVAIL, f"{port} is no port")
         if _is_address(host):
             return await loop.create_connection(factory, host, port)
         if self._lookup is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from mizzen.rules.events import Event, Hook, RegistryBack, RegistryLost
 from mizzen.words.clock import Clock
 
@@ -32,6 +34,8 @@ class User:
         """How many instances of the peer are known."""
         self.failed = failed
         """How many calls to the peer have failed so far."""
+        self.outage: Outage | None = None
+        """The one that it is in."""
         self._outages = outages
 
     def lost(self, error: str, *, alone: bool = False) -> None:
@@ -47,17 +51,17 @@ class User:
 
 
 class Outage:
-    """One outage that has been told: whom it touches, and who is still in it."""
+    """One outage that has been told: whom it touches, and how many are still in it."""
 
-    def __init__(self, first: User, touched: list[User], *, alone: bool) -> None:
-        self.registry = first.registry
-        self.alone = alone
-        self.since = self.over = first.clock()
+    def __init__(self, registry: str, now: float, touched: list[User]) -> None:
+        self.registry = registry
+        self.since = self.over = now
         """When it began, and when the last one so far was through it."""
-        self.inside = {first.name}
+        self.inside = 0
         self.unheard = any(user.name == ANNOUNCER for user in touched)
         """Whether the heartbeat has not said yet if we are still known."""
-        self.instance, self.took = "", 0.0
+        self.again: RegistryBack | None = None
+        """How this instance was registered again, if it had to be."""
         self._touched = touched
         self._failed = self._all_failed()
 
@@ -67,13 +71,14 @@ class Outage:
 
     def back(self) -> RegistryBack:
         failed = self._all_failed() - self._failed
-        return RegistryBack(self.registry, self.over - self.since, self.instance, self.took, failed)
+        again = self.again or RegistryBack(self.registry)
+        return msgspec.structs.replace(again, seconds_lost=self.over - self.since, failed_calls=failed)
 
     def _all_failed(self) -> int:
         return sum(user.failed() for user in self._touched)
 
     def __repr__(self) -> str:
-        return f"<Outage of {self.registry}, {len(self.inside)} in it>"
+        return f"<Outage of {self.registry}, {self.inside} in it>"
 
 
 class Outages:
@@ -82,7 +87,7 @@ class Outages:
     def __init__(self, emit: Hook) -> None:
         self._emit = emit
         self._users: dict[str, dict[str, User]] = {}
-        self._open: dict[str, list[Outage]] = {}
+        self._latest: dict[str, Outage] = {}  # of each registry, until it is over; without those that are about one user alone
 
     def user(
         self,
@@ -105,42 +110,58 @@ class Outages:
             match event:
                 case RegistryLost():
                     user.lost(event.error)
-                case RegistryBack() if self.back(user, event.instance, event.took):
+                case RegistryBack() if self._heard(user, event):
                     pass  # told with what the others noticed
                 case _:
                     self._emit(event)
 
-        return hook, user.back
+        def heard() -> None:
+            self._heard(user, None)
+
+        return hook, heard
 
     def lost(self, user: User, error: str, alone: bool) -> None:
         """Tell of an outage, or let ``user`` join the one that others noticed before."""
-        now, known = user.clock(), self._open.setdefault(user.registry, [])
-        for outage in known:
-            if not alone and not outage.alone and now - outage.since < WAVE:
-                outage.inside.add(user.name)
-                return
-        outage = Outage(user, [user] if alone else list(self._users[user.registry].values()), alone=alone)
-        known.append(outage)
-        self._emit(outage.lost(error))
+        now, outage = user.clock(), None if alone else self._latest.get(user.registry)
+        if outage is None or now - outage.since >= WAVE:
+            if outage is not None:  # it is over with those in it: what the heartbeat finds next belongs to the new one
+                self._settle(outage, heard=True)
+            outage = Outage(user.registry, now, [user] if alone else list(self._users[user.registry].values()))
+            if not alone:
+                self._latest[user.registry] = outage
+            self._emit(outage.lost(error))
+        outage.inside += 1
+        user.outage = outage
 
-    def back(self, user: User, instance: str = "", took: float = 0.0) -> bool:
-        """Let ``user`` out of its outage, and tell that it is over when nobody is left in it; False when it was in none."""
-        known = self._open.get(user.registry, [])
-        mine = [outage for outage in known if user.name in outage.inside]
-        for outage in mine:
-            outage.inside.discard(user.name)
+    def back(self, user: User) -> None:
+        """Let ``user`` out of its outage, and tell that it is over when nobody is left in it."""
+        outage, user.outage = user.outage, None
+        if outage is not None:
+            outage.inside -= 1
             outage.over = user.clock()
-        if user.name == ANNOUNCER:
-            mine = mine or [outage for outage in known if outage.unheard][-1:]
-            for outage in mine:
-                outage.instance, outage.took = instance, took
-            for outage in known:
-                outage.unheard = False
-        for outage in [each for each in known if not each.inside and not each.unheard]:
-            known.remove(outage)
-            self._emit(outage.back())
-        return bool(mine)
+            self._settle(outage)
+
+    def _heard(self, announcer: User, again: RegistryBack | None) -> bool:
+        """A beat was answered, or the instance registered ``again``; False when that is part of no outage."""
+        latest = self._latest.get(announcer.registry)
+        unheard = latest if latest is not None and latest.unheard else None
+        outage = announcer.outage or unheard
+        if outage is None:
+            return False
+        outage.again = again
+        if unheard is not None:
+            self._settle(unheard, heard=True)
+        self.back(announcer)
+        return True
+
+    def _settle(self, outage: Outage, *, heard: bool = False) -> None:
+        outage.unheard = outage.unheard and not heard
+        if outage.inside or outage.unheard:
+            return
+        if self._latest.get(outage.registry) is outage:
+            del self._latest[outage.registry]
+        self._emit(outage.back())
 
     def __repr__(self) -> str:
-        lost = [registry for registry, known in self._open.items() if known]
-        return f"<Outages {', '.join(lost) or 'none'}>"
+        lost = [f"{user!r}" for users in self._users.values() for user in users.values() if user.outage is not None]
+        return f"<Outages {', '.join([*self._latest, *lost]) or 'none'}>"

@@ -289,8 +289,8 @@ class Peer:
     def _missing(self, *, aged: bool = True) -> str:
         age = self.store.age(self.clock())
         if age is None:
-            error = self.store.last_error
-            return f"{self.backend} has not said where it is{f' ({error})' if error else ' yet'}"
+            trouble = self.store.trouble  # our caller is told too
+            return f"{self.backend} has not said where it is{f' ({trouble})' if trouble else ' yet'}"
         return f"{self.backend} says there is none{f'; its last word is {format_duration(age)} old' if aged else ''}"
 
     # -- events ------------------------------------------------------------------------------------------------

@@ -83,16 +83,7 @@ def at_home(
 ) -> tuple[Drivers, Instance]:
     """The registries that a service uses, and this life of the instance as it is announced there."""
     config = system.service(name)
-    drivers = Drivers(
-        _probed(system.discovery, config),
-        url=discover(system.discovery, environ),
-        zone=config.zone or "",
-        health_port=config.admin.port,
-        network=network,
-        clock=monotonic,
-        random=random.random,
-        environ=environ,
-    )
+    drivers = drivers_of(system, name, environ=environ, network=network)
     home = drivers.registering()
     address = advertised(
         advertise=config.advertise,
@@ -114,6 +105,21 @@ def at_home(
         meta=config.meta,
     )
     return drivers, instance
+
+
+def drivers_of(system: System, name: str, *, environ: Mapping[str, str], network: Network) -> Drivers:
+    """The registries that a service uses, none of which is open yet."""
+    config = system.service(name)
+    return Drivers(
+        _probed(system.discovery, config),
+        url=discover(system.discovery, environ),
+        zone=config.zone or "",
+        health_port=config.admin.port,
+        network=network,
+        clock=monotonic,
+        random=random.random,
+        environ=environ,
+    )
 
 
 def registrar_of(drivers: Drivers, system: System, instance: Instance, host: str) -> Registrar | None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 PROBE_TIMEOUT = 2.0
 """Seconds for the answer to an HTTP check; Consul's default is 10, which is too long to be useful on loopback."""
+
+
+PROBE_BODY = 8192
+"""Bytes of the answer to an HTTP check that are read: the status decides, and a check shows 4,096 characters."""
 
 
 class RegistryServer:
@@ -56,18 +61,21 @@ async def open_registry(host: str, port: int, *, token: str | None = None, netwo
     network = network or SocketNetwork()
     loop = asyncio.get_running_loop()
 
+    @cache  # reading what the system trusts takes some 50 ms
+    def tls_of(scheme: str) -> Tls | None:
+        if scheme == UNVERIFIED:
+            return unverified_tls()
+        return usual_tls({"ca": "SSL_CERT_FILE"}) if scheme == "https" else None
+
     async def probe(request: Request) -> Response:
         at = urlsplit(request.peer)
-        tls: Tls | None = None
-        if at.scheme == UNVERIFIED:
-            tls = unverified_tls()
-        elif at.scheme == "https":
-            tls = usual_tls({"ca": "SSL_CERT_FILE"})
+        tls = tls_of(at.scheme)
         host, number = at.hostname or "", at.port or (443 if tls else 80)
         pool = Pool(host, number, tls=tls, connect=network.connect, limits=PoolLimits(), clock=loop.time, peer=request.peer)
         try:
             async with asyncio.timeout(PROBE_TIMEOUT if request.call is None else request.call.timeout):
-                return await pool.send(request)
+                request.stream = True
+                return await _beginning(await pool.send(request))
         finally:
             pool.close()
 
@@ -100,8 +108,24 @@ async def serve_registry(
 ) -> None:
     """Serve an embedded registry until cancelled; ``ready`` is told its port. What ends its checks is raised."""
     running = await open_registry(host, port, token=token)
-    ready(running.port)
     try:
+        ready(running.port)
         await asyncio.shield(running.work)
     finally:
         await running.close()
+
+
+async def _beginning(response: Response) -> Response:
+    """The answer with no more of its body than a check shows, however much of it there is."""
+    if isinstance(response.body, bytes):
+        return response
+    begun = bytearray()
+    try:
+        async for piece in response.body:
+            begun += piece
+            if len(begun) >= PROBE_BODY:
+                break
+    finally:
+        await response.close()
+    response.body = bytes(begun)
+    return response

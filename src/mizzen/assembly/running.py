@@ -188,8 +188,8 @@ class Running:
             await asyncio.wait(self._background, timeout=HEED_LIMIT)
         await self.finish(0)
         failed = await self._resources.close()
-        for name, peer in self.peers.items():
-            await peer.stop()
+        await asyncio.gather(*(peer.stop() for peer in self.peers.values()))
+        for name in self.peers:
             self.service.clients[name].line = None
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.rules.discovery import Instance
+from mizzen.rules.discovery import Instance, is_host
 from mizzen.words.clock import Clock
 
 VERSION = 1
@@ -84,13 +84,12 @@ class SnapshotFile:
             if version != VERSION:
                 raise Unusable(f"it has the form of version {version}, not {VERSION}")
             kept = msgspec.json.decode(data, type=_Kept)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # of msgspec, and for bytes that are no text
             raise Unusable(f"it is damaged, or no snapshot ({error})") from None
         if (kept.registry, kept.service) != (self._registry, self._service):
             raise Unusable(f"it is of {kept.service} at {kept.registry}")
         for instance in kept.instances:
-            # as a registry's answer is judged: a path would lead to a socket of this machine
-            if not instance.host or "/" in instance.host or not 0 < instance.port < 65536:
+            if not is_host(instance.host) or not 0 < instance.port < 65536:
                 raise Unusable(f"{instance.id} in it has no address that a registry would give")
         return kept.instances
 

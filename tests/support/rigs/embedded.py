@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -140,34 +141,34 @@ class Threaded:
     def __init__(self, host: str, port: int, token: str | None) -> None:
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
-        self._ready = threading.Event()
-        self._server: RegistryServer | None = None
+        self._ready: Future[RegistryServer] = Future()
         self._thread = threading.Thread(target=self._run, args=(host, port, token), name="registry", daemon=True)
         self._thread.start()
-        assert self._ready.wait(PATIENCE), "the registry did not start"
+        self._server = self._ready.result(PATIENCE)
 
     def do(self, what: Callable[[RegistryServer], object]) -> None:
-        """Do that in its thread, and wait until it is done."""
-        done = threading.Event()
+        """Do that in its thread, and wait until it is done; what it raises is raised here."""
 
-        def now() -> None:
-            assert self._server is not None
+        async def now() -> None:
             what(self._server)
-            done.set()
 
-        self._loop.call_soon_threadsafe(now)
-        assert done.wait(PATIENCE), "the registry does not answer"
+        asyncio.run_coroutine_threadsafe(now(), self._loop).result(PATIENCE)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the registry does not end"
 
     def _run(self, host: str, port: int, token: str | None) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve(host, port, token))
 
     async def _serve(self, host: str, port: int, token: str | None) -> None:
-        self._server = await open_registry(host, port, token=token)
-        self._ready.set()
+        try:
+            server = await open_registry(host, port, token=token)
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(server)
         await self._end.wait()
-        await self._server.close()
+        await server.close()

@@ -38,6 +38,7 @@ class EtcdRig(Rig):
     wanted: ClassVar[str] = "3.6"
     members: ClassVar[int] = 1
     cannot: ClassVar[Mapping[Fault, str]] = {}
+    hold = 6.0  # two callers may try again some seconds apart after an outage, and whoever was first holds until both did
     patience = 30.0  # the slowest retry is 15 s
 
     def __init__(self, folder: Path, fault: Fault) -> None:
@@ -202,7 +203,7 @@ class EtcdClusterRig(EtcdRig):
 
     name = "etcd ×3"
     members = 3
-    hold = 4.0  # members of a new cluster find each other and elect a leader
+    hold = 10.0  # members of a new cluster take longer to find each other and elect one, and retries are further apart
     patience = 40.0
 
 

@@ -233,11 +233,13 @@ class Scene:
         return callers
 
     async def settle(self, count: int = 3) -> list[Member]:
-        """The registry is up, so many instances are announced, and the callers see them."""
+        """The registry is up, so many instances are announced, and every client sees them."""
         await self.up()
         self.callers, _ = self.call(), self.call(idle=True)
         members = [await self.member() for _ in range(count)]
         await self.sees(*members)
+        wanted = {place(member.instance) for member in members}
+        await self.until(lambda: all(wanted <= each.seen for each in self.watching), "every client sees them")
         return members
 
     def instance(self) -> Instance:

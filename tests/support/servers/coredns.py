@@ -49,8 +49,9 @@ ns 1 IN A 127.0.0.1
 class CoreDns:
     """One server. Its zone is written whole by ``serve``, which returns once the server answers from it."""
 
-    def __init__(self, folder: Path, name: str = "coredns") -> None:
+    def __init__(self, folder: Path, name: str = "coredns", *, zone: str = ZONE) -> None:
         self.name = name
+        self.zone = zone
         self.host, self.port = HOST, free_port()
         self.folder = folder
         self.lines: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class CoreDns:
         """Start it with the zone that it had; returns once it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = (FAILS if self._failing else SERVES).format(
-            zone=ZONE, host=self.host, port=self.port, file=self._file, reload=RELOAD, rcode=self._failing
+            zone=self.zone, host=self.host, port=self.port, file=self._file, reload=RELOAD, rcode=self._failing
         )
         (self.folder / f"{self.name}.conf").write_text(text)
         self._write()
@@ -118,14 +119,14 @@ class CoreDns:
 
     def _write(self) -> None:
         self._serial += 1
-        text = HEAD.format(zone=ZONE, serial=self._serial) + "".join(f"{line}\n" for line in self.lines)
+        text = HEAD.format(zone=self.zone, serial=self._serial) + "".join(f"{line}\n" for line in self.lines)
         fresh = self._file.with_suffix(".new")
         fresh.write_text(text)
         fresh.replace(self._file)  # it never reads half of it
 
     def _ready(self) -> bool:
         try:
-            said = self.ask(f"{ZONE}.", "SOA")
+            said = self.ask(f"{self.zone}.", "SOA")
         except OSError:
             return False
         if self._failing:
@@ -137,9 +138,9 @@ class CoreDns:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *lines: str) -> Iterator[CoreDns]:
+def running(folder: Path, *lines: str, zone: str = ZONE) -> Iterator[CoreDns]:
     """A server with these records, ended whatever happens."""
-    server = CoreDns(folder)
+    server = CoreDns(folder, zone=zone)
     server.serve(*lines)
     try:
         server.start()

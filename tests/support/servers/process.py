@@ -57,8 +57,11 @@ class ServerProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def freeze(self) -> None:
-        """SIGSTOP: it holds its connections and says nothing."""
-        self._signal(signal.SIGSTOP)
+        """SIGSTOP: it holds its connections and says nothing; returns once each of its threads stands still."""
+        process = self._process
+        if process is not None and self.running:
+            self._signal(signal.SIGSTOP)
+            self.until(lambda: os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)[0] == process.pid)
 
     def thaw(self) -> None:
         """SIGCONT: it goes on, as if no time had passed."""

@@ -57,12 +57,14 @@ class Channel(asyncio.Protocol):
 
     async def close(self, seconds: float) -> None:
         """Let the other end read what it was sent, for at most that long, and let go of this one."""
-        if self._transport is None or self.ended.done():
+        transport = self._transport
+        if transport is None or self.ended.done():
             return
-        self._transport.close()
-        await asyncio.wait({self.ended}, timeout=seconds)
+        if seconds > 0 and not transport.is_closing():
+            transport.write_eof()  # not closed yet: an end that writes to a closed one is lost before it has read
+            await asyncio.wait({self.ended}, timeout=seconds)
         if not self.ended.done():
-            self._transport.abort()
+            transport.abort()
 
     # -- as asyncio's protocol
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Callable, Mapping
 
-from mizzen.assembly.drivers import Drivers, discover
 from mizzen.assembly.lifeline import end_with
 from mizzen.assembly.load import load_service
 from mizzen.assembly.observing import Telemetry
-from mizzen.assembly.process import assemble
+from mizzen.assembly.process import assemble, drivers_of
 from mizzen.edges import telemetry as outlets
 from mizzen.rules.config import System
-from mizzen.words.clock import monotonic
 from mizzen.words.errors import StartError
 
 from .gate import CrewNetwork, taken
@@ -23,8 +20,8 @@ from .post import ORPHAN_GRACE, Post
 
 UNUSABLE = 2
 """The exit code of a command that could not even begin; the supervisor says why."""
-LAST_WORDS = 1.0
-"""Seconds for the supervisor to read what a worker tells at its end."""
+LAST_WORDS = 5.0
+"""Seconds for the supervisor to read what a worker tells at its end; on a machine that is too busy for it, too."""
 
 
 async def run_worker(system: System, name: str, *, environ: Mapping[str, str], channel: int, built: Callable[[], None]) -> int:
@@ -56,16 +53,7 @@ async def _run(post: Post, duty: Duty, system: System, name: str, environ: Mappi
         admin=duty.admin,
         socket_mode=config.socket_mode,
     )
-    drivers = Drivers(
-        system.discovery,
-        url=discover(system.discovery, environ),
-        zone=config.zone or "",
-        health_port=config.admin.port,
-        network=network,
-        clock=monotonic,
-        random=random.random,
-        environ=environ,
-    )
+    drivers = drivers_of(system, name, environ=environ, network=network)
     logs = outlets.install(
         service=name,
         version=duty.instance.version,

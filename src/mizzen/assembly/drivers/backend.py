@@ -12,7 +12,7 @@ from mizzen.assembly.identity import is_loopback
 from mizzen.assembly.network import Network
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.words.clock import Clock, Random
-from mizzen.words.errors import CallTimeout, StartError
+from mizzen.words.errors import CallError, CallTimeout, StartError
 from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
 
@@ -76,25 +76,37 @@ class Means(Struct, frozen=True):
 
     def secret(self, options: Mapping[str, str]) -> Callable[[], str | None]:
         """The token or password of the moment: the URL's own (``token``, ``token_file``), else the configuration's, of
-        which the file comes first."""
+        which the file comes first. It raises ``CallError`` for a file that has none: whoever asks without it would believe
+        what registries answer to strangers."""
         file = options.get("token_file") or ("" if "token" in options else self.config.token_file)
         text = options.get("token") or (str(self.config.token) if self.config.token else None)
 
         def token() -> str | None:
-            if file:
-                from pathlib import Path
-
-                return Path(file).read_text().strip()  # read anew each time: tokens are rotated
-            return text
+            return _token_in(file) if file else text  # read anew each time: tokens are rotated
 
         return token
 
 
+def _token_in(file: str) -> str:
+    from pathlib import Path
+
+    try:
+        text = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise CallError(f"cannot read the token file {file}: {why}") from None
+    if not text:
+        raise CallError(f"the token file {file} is empty: nothing is asked until there is a token in it")
+    return text
+
+
 def options_of(query: str, shown: str, known: Iterable[str]) -> dict[str, str]:
-    """The options in the query of a registry's URL; ``StartError`` names one that is unknown."""
+    """The options in the query of a registry's URL; ``StartError`` names one that is unknown, or says nothing."""
     from urllib.parse import parse_qs
 
-    options = {name: values[-1] for name, values in parse_qs(query).items()}
+    options = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+    if blank := [name for name in options if name in known and not options[name]]:
+        raise StartError(f"{shown} has {', '.join(blank)} without a value", fix="give it one, or leave it out")
     if unknown := [name for name in options if name not in known]:
         raise StartError(f"{shown} has no option {', '.join(unknown)}", fix=f"it takes {', '.join(known)}")
     return options

@@ -21,6 +21,9 @@ def consul(url: str, means: Means) -> Backend:
     """The agent that ``url`` names; ``StartError`` when it names none."""
     try:
         parts = urlsplit(url)
+        if "@" in parts.netloc:  # meant as a token, no doubt, and the agent would never be shown it
+            url = f"consul://***@{parts.netloc.rpartition('@')[2]}"
+            raise ValueError("it has a user; a token is ?token=… or discovery.token_file")
         host, port = parts.hostname or "127.0.0.1", parts.port or 8500
         if parts.path.strip("/"):
             raise ValueError(f"it has a path, {parts.path}")

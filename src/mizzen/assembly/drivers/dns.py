@@ -24,8 +24,6 @@ _NAME = pattern(r"(?=.{1,253}$)([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 
 def dns(url: str, means: Means) -> Backend:
     """The names that ``url`` means; ``StartError`` when they are none, or what it takes to ask for them is not there."""
-    from mizzen.edges.resolvers.dns_system import routed
-
     shown = hide_password(url)
     template, _, query = url.partition(":")[2].partition("?")
     template = template or "{service}"
@@ -42,25 +40,37 @@ def dns(url: str, means: Means) -> Backend:
         what = f"has port={port}" if port else "has no port, and addresses in DNS do not say one"
         raise StartError(f"{shown} {what}", fix="it takes the port of the service, such as port=8101, or type=srv")
     server = _server(options["server"], shown) if "server" in options else None
-    resolver = DnsResolver(
-        asking(shown, srv=mode == "srv", server=server),
-        name=lambda service: template.replace("{service}", service),
-        mode="srv" if mode == "srv" else "a",
-        port=int(port or 0),
-        random=means.random,
-        routed=routed,
-    )
+    resolver = names(shown, lambda service: template.replace("{service}", service), means, port=int(port or 0), server=server)
     return Backend(shown, resolver, None, server)
 
 
-def srv(shown: str, name: Callable[[str], str], means: Means, *, scheme: str = "http") -> DnsResolver:
-    """A resolver for the SRV records of ``name`` of a service; ``StartError`` in the name of ``shown`` without dnspython."""
+def names(
+    shown: str,
+    name: Callable[[str], str],
+    means: Means,
+    *,
+    port: int = 0,
+    scheme: str = "http",
+    server: tuple[str, int] | None = None,
+) -> DnsResolver:
+    """A resolver for ``name`` of a service: its addresses behind ``port``, else its SRV records, which say the port.
+
+    ``StartError`` in the name of ``shown`` when that takes dnspython, and it is not installed.
+    """
     from mizzen.edges.resolvers.dns_system import routed
 
-    return DnsResolver(asking(shown, srv=True), name=name, mode="srv", scheme=scheme, random=means.random, routed=routed)
+    return DnsResolver(
+        _asking(shown, srv=not port, server=server),
+        name=name,
+        mode="a" if port else "srv",
+        port=port,
+        scheme=scheme,
+        random=means.random,
+        routed=routed,
+    )
 
 
-def asking(shown: str, *, srv: bool, server: tuple[str, int] | None = None) -> Ask:
+def _asking(shown: str, *, srv: bool, server: tuple[str, int] | None) -> Ask:
     """dnspython where it is installed, else the system's own look-up, which knows addresses only."""
     try:
         from mizzen.edges.resolvers.dns_python import DnsPython

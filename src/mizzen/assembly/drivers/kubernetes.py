@@ -71,16 +71,12 @@ def kubernetes(url: str, means: Means, *, root: Path | None = None) -> Backend:
 
 
 def _headless(shown: str, means: Means, host: Callable[[str], str], port: str, tls: bool) -> Resolver:
-    from .dns import asking, srv
+    from .dns import names
 
     scheme = "https" if tls else "http"
     if port.isdigit():  # the address of every pod; SRV records are for ports that have a name
-        from mizzen.edges.resolvers.dns import DnsResolver
-        from mizzen.edges.resolvers.dns_system import routed
-
-        ask = asking(shown, srv=False)
-        return DnsResolver(ask, name=host, mode="a", port=int(port), scheme=scheme, random=means.random, routed=routed)
-    return srv(shown, lambda service: f"_{port or scheme}._tcp.{host(service)}", means, scheme=scheme)
+        return names(shown, host, means, port=int(port), scheme=scheme)
+    return names(shown, lambda service: f"_{port or scheme}._tcp.{host(service)}", means, scheme=scheme)
 
 
 def _slices(

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from mizzen.words.clock import Clock, Random
-from mizzen.words.errors import ConnectFailed
+from mizzen.words.errors import ConnectFailed, ConnectionLost
 from mizzen.words.message import Request, Response
 
 from .connection import ClientConnection
@@ -143,6 +143,8 @@ class Pool:
         except BaseException:  # nobody wants it any more
             if turn.cancelled():  # and in the line still, unless somebody came by it meanwhile
                 self._turns = deque(other for other in self._turns if other is not turn)
+            elif turn.exception() is not None:
+                pass
             elif (late := turn.result()) is None:
                 self._promised -= 1
                 self._vacate()
@@ -202,13 +204,19 @@ class Pool:
             self._timer = asyncio.get_running_loop().call_later(delay, self._reap)
 
     def close(self) -> None:
-        """Close idle connections at once and busy ones when their answer is complete; what is sent later is not kept."""
+        """Close idle connections at once and busy ones when their answer is complete; what is sent later is not kept.
+
+        Whoever waits for a connection is sent elsewhere: nobody comes to an instance that was withdrawn meanwhile.
+        """
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._idle:
             self._idle.popleft().close()
+        while (turn := self._next_turn()) is not None:
+            reason = f"{self.address} was withdrawn before a connection to it was free"
+            turn.set_exception(ConnectionLost(reason, peer=self.peer, idle=True, sent=False))
 
     def describe(self) -> dict[str, Any]:
         """The pool's state as plain values."""

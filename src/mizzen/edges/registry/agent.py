@@ -5,25 +5,22 @@ from __future__ import annotations
 from mizzen.words.message import Request, Response
 
 from . import parse, render
+from .admission import Admission
 from .blocking import Waiting
 from .index import service_topic
-from .model import CheckSpec, Service
+from .model import Service
 from .query import Query, wait_of
-from .refusal import Refusal, unsupported
+from .refusal import Refusal
 from .state import State
-
-INSTANCES = 20_000
-"""Registered instances at most: a bound on what a loop gone wrong can fill memory with (some 5 KB each)."""
 
 
 class AgentApi:
     """The endpoints, each given the request and the rest of its path."""
 
-    def __init__(self, state: State, waiting: Waiting, *, tcp: bool, instances: int) -> None:
+    def __init__(self, state: State, waiting: Waiting, admission: Admission) -> None:
         self._state = state
         self._waiting = waiting
-        self._tcp = tcp
-        self._most = instances
+        self._admission = admission
 
     async def services(self, request: Request, rest: str) -> Response:
         Query(request.query, ("pretty",))
@@ -44,9 +41,12 @@ class AgentApi:
     async def register(self, request: Request, rest: str) -> Response:
         query = Query(request.query, ("replace-existing-checks",))
         service, specs = parse.registration(await request.read(), self._state.local)
-        self.may_probe(specs)
-        self.room_for(service)
-        self._state.put(service, specs, replace=query.flag("replace-existing-checks"))
+        replace = query.flag("replace-existing-checks")
+        self._admission.probes(specs)
+        self._admission.instance(service)
+        if not replace:
+            self._admission.checks(service.node.name, service.id, specs)
+        self._state.put(service, specs, replace=replace)
         return Response(200)
 
     async def deregister(self, request: Request, rest: str) -> Response:
@@ -63,17 +63,6 @@ class AgentApi:
         self._state.maintain(service, query.text("reason") if query.flag("enable") else None)
         return Response(200)
 
-    def may_probe(self, specs: list[CheckSpec]) -> None:
-        """Refuse checks that nothing here could make."""
-        if not self._tcp and any(spec.kind == "tcp" for spec in specs):
-            raise unsupported("TCP checks as it was started: nothing was handed to it that opens connections")
-
-    def room_for(self, service: Service) -> None:
-        """Refuse one instance too many; one that is held already may register again."""
-        node = self._state.nodes.get(service.node.name)
-        if self._state.instances >= self._most and (node is None or service.id not in node.services):
-            raise Refusal(429, f"the embedded registry holds {self._most} instances, which is all it takes")
-
     def _hash(self, id: str) -> str:
         service = self._state.local.services.get(id)
         return render.one_agent_service(service)[1] if service else ""
@@ -89,8 +78,3 @@ class AgentApi:
         if service is None:
             raise Refusal(404, f'Unknown service ID "{id}". Ensure that the service ID is passed, not the service name.')
         return service
-
-
-async def elsewhere(request: Request, _rest: str) -> Response:
-    """Whatever Consul serves and this registry does not."""
-    raise unsupported(f"{request.method} {request.path}")

@@ -5,22 +5,19 @@ from __future__ import annotations
 from mizzen.words.message import Request, Response
 
 from . import parse, render
-from .agent import AgentApi
+from .admission import Admission
 from .model import SERF, Check
 from .query import Query
 from .refusal import Refusal
 from .state import State
 
-NODE_CHECKS = 100
-"""Checks of the node itself."""
-
 
 class AgentChecksApi:
     """The endpoints, each given the request and the rest of its path."""
 
-    def __init__(self, state: State, agent: AgentApi) -> None:
+    def __init__(self, state: State, admission: Admission) -> None:
         self._state = state
-        self._agent = agent
+        self._admission = admission
 
     async def checks(self, request: Request, rest: str) -> Response:
         Query(request.query, ("pretty",))
@@ -30,16 +27,12 @@ class AgentChecksApi:
     async def register(self, request: Request, rest: str) -> Response:
         Query(request.query, ())
         id, spec = parse.lone_check(await request.read())
-        self._agent.may_probe([spec])
+        self._admission.probes([spec])
         local = self._state.local
         service = local.services.get(id)
         if id and service is None:
             raise Refusal(404, f'ServiceID "{id}" does not exist')
-        if spec.id == SERF:
-            raise Refusal(400, f"Invalid check: {SERF} is the registry's own")
-        siblings, most = (local.own, NODE_CHECKS) if service is None else (service.checks, parse.CHECKS)
-        if len(siblings) >= most and spec.id not in siblings:
-            raise Refusal(429, f"the embedded registry takes {most} checks there, and has them")
+        self._admission.checks(local.name, id, [spec])
         self._state.put_check(spec, local, service)
         return Response(200)
 

@@ -36,7 +36,8 @@ class CatalogApi:
 
     async def health_checks(self, request: Request, rest: str) -> Response:
         def answer() -> list[Any]:
-            return [render.check(each.checks[id]) for each in self._state.named(rest) for id in sorted(each.checks)]
+            checks = [check for each in self._state.named(rest) for check in each.checks.values()]
+            return [render.check(check) for check in sorted(checks, key=lambda check: (check.node.name, check.spec.id))]
 
         return await self._read(Query(request.query, READING), answer, service_topic(rest))
 

@@ -5,37 +5,35 @@ from __future__ import annotations
 from mizzen.words.message import Request, Response
 
 from . import parse_catalog
-from .agent import AgentApi
+from .admission import Admission
 from .model import NODE, Node
 from .query import Query, same_datacenter
 from .refusal import Refusal
 from .state import State
 
-NODES = 10_000
-"""Nodes in the catalog at most: one for each instance of a large system."""
-
 
 class CatalogWritesApi:
     """The endpoints. Nothing runs the checks that are put here: whoever puts them says how they stand, and again."""
 
-    def __init__(self, state: State, agent: AgentApi) -> None:
+    def __init__(self, state: State, admission: Admission) -> None:
         self._state = state
-        self._agent = agent
+        self._admission = admission
 
     async def register(self, request: Request, rest: str) -> Response:
         same_datacenter(Query(request.query, ("dc",)).text("dc"))
         entry = parse_catalog.entry(await request.read())
         own_node(entry.node.name, "agent/service/register")
         known = self._state.nodes.get(entry.node.name)
-        if known is None and len(self._state.nodes) >= NODES:
-            raise Refusal(429, f"the embedded registry holds {NODES} nodes, which is all it takes")
+        self._admission.node(entry.node.name)
         if entry.service is not None:
-            self._agent.room_for(entry.service)
+            self._admission.instance(entry.service)
         there = set(known.services) if known else set()
         there |= {entry.service.id} if entry.service else set()
         for id, spec in entry.checks:
             if id and id not in there:
                 raise Refusal(500, f"Unknown service ID '{id}' for check ID '{spec.id}'")
+        for of in {id for id, _ in entry.checks}:
+            self._admission.checks(entry.node.name, of, [spec for id, spec in entry.checks if id == of])
         if known is None or not entry.keep_node:
             known = self._state.put_node(entry.node)
         self._enter(known, entry)
@@ -53,12 +51,12 @@ class CatalogWritesApi:
         removal = parse_catalog.removal(await request.read())
         own_node(removal.node, "agent/service/deregister")
         node = self._state.nodes.get(removal.node)
-        if node is not None and removal.check:
-            if check := node.checks.get(removal.check):
-                self._state.drop_check(check)
-        elif node is not None and removal.service:
+        if node is not None and removal.service:
             if service := node.services.get(removal.service):
                 self._state.remove(service)
+        elif node is not None and removal.check:
+            if check := node.checks.get(removal.check):
+                self._state.drop_check(check)
         elif node is not None:
             self._state.remove_node(node)
         return Response.json_of(True)

@@ -129,4 +129,7 @@ class Checks:
 
 
 def _status_line(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase}" if status in HTTPStatus._value2member_map_ else str(status)
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)

@@ -23,6 +23,8 @@ def decoded(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except msgspec.MsgspecError as error:
         raise Refusal(400, f"Request decode failed: {error}") from None
+    except RecursionError:
+        raise Refusal(400, "Request decode failed: it is nested too deep") from None
 
 
 class Fields:

@@ -85,7 +85,7 @@ class Service(msgspec.Struct, kw_only=True, eq=False):
     port: int = 0
     tags: list[str] = []
     meta: dict[str, str] = {}
-    tagged: dict[str, Any] = {}
+    tagged: dict[str, dict[str, str | int]] = {}
     weights: tuple[int, int] = (1, 1)
     """When passing, and with a warning."""
     override: bool = False

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from .fields import Fields, decoded
-from .model import CheckSpec, Kind, Node, Service
+from .model import SERF, CheckSpec, Kind, Node, Service
 from .refusal import Refusal, unsupported
 from .targets import probed, sendable
 
@@ -19,6 +19,8 @@ INTERVAL_LEAST = 1.0
 KINDS: tuple[Kind, ...] = ("ttl", "http", "tcp")
 NO_KIND = "Invalid check: TTL must be > 0 for TTL checks"
 """What Consul says of a check that is none: it takes it for one of a TTL."""
+TIMEOUT_MOST = 60.0
+"""Seconds for a probe; longer ones are lowered to it, since a probe holds one of the places that there are for probes."""
 FORGET_LEAST = 60.0
 """Seconds critical until a service is deregistered; Consul raises lower ones to it."""
 
@@ -79,7 +81,7 @@ def instance(given: Fields, node: Node, *, id: str, name: str) -> Service:
         port=given.number("port", most=65_535),
         tags=given.typed("tags", list[str], []),
         meta=given.typed("meta", dict[str, str], {}),
-        tagged=given.typed("taggedaddresses", dict[str, Any], {}),
+        tagged=given.typed("taggedaddresses", dict[str, dict[str, str | int]], {}),
         weights=_weights(given),
         override=given.flag("enabletagoverride"),
         checks={},
@@ -87,6 +89,9 @@ def instance(given: Fields, node: Node, *, id: str, name: str) -> Service:
 
 
 def _check(given: Fields, id: str, name: str) -> CheckSpec:
+    id = given.text("checkid") or given.text("id") or id
+    if id == SERF:
+        raise Refusal(400, f"Invalid check: {SERF} is the registry's own")
     kinds = [kind for kind in KINDS if kind in given]
     if not kinds:
         raise Refusal(400, NO_KIND)
@@ -109,14 +114,14 @@ def _check(given: Fields, id: str, name: str) -> CheckSpec:
         probed(kind, target)
     critical, forget = given.number("failuresbeforecritical"), given.seconds("deregistercriticalserviceafter")
     return CheckSpec(
-        id=given.text("checkid") or given.text("id") or id,
+        id=id,
         name=given.text("name") or name,
         kind=kind,
         notes=given.text("notes"),
         status=given.status("critical"),
         ttl=ttl,
         interval=max(seconds, INTERVAL_LEAST) if kind != "ttl" else 0.0,
-        timeout=given.seconds("timeout") if kind != "ttl" else 0.0,
+        timeout=min(given.seconds("timeout"), TIMEOUT_MOST) if kind != "ttl" else 0.0,
         target=target,
         method=method,
         header=header,

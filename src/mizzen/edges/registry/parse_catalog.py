@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, kw_only=True):
 
 
 class Removal(msgspec.Struct, kw_only=True):
-    """A body of ``catalog/deregister``: a check, else a service, else the node with everything on it."""
+    """A body of ``catalog/deregister``: a service with its checks, else a check, else the node with everything on it."""
 
     node: str
     service: str

@@ -14,7 +14,8 @@ from mizzen.words.handler import Handler
 from mizzen.words.message import Request, Response
 
 from .about import About
-from .agent import INSTANCES, AgentApi, elsewhere
+from .admission import INSTANCES, Admission
+from .agent import AgentApi
 from .agent_checks import AgentChecksApi
 from .blocking import Waiting
 from .catalog import CatalogApi
@@ -24,7 +25,7 @@ from .faults import Faults
 from .guard import Guard
 from .model import SERF
 from .refusal import Refusal
-from .routes import Endpoint, routes
+from .routes import Endpoint, elsewhere, routes
 from .state import State
 from .transactions import TransactionsApi
 
@@ -61,15 +62,17 @@ class Registry:
         self._guard = Guard(token)
         self.faults = Faults(self._state, self._guard)
         self.handler: Handler = self._answer
-        agent = AgentApi(self._state, self._waiting, tcp=connect is not None, instances=instances)
+        admission = Admission(self._state, tcp=connect is not None, instances=instances)
         self._table = routes(
             About(self._state),
-            agent,
-            AgentChecksApi(self._state, agent),
+            AgentApi(self._state, self._waiting, admission),
+            AgentChecksApi(self._state, admission),
             CatalogApi(self._state, self._waiting, self.faults),
-            CatalogWritesApi(self._state, agent),
+            CatalogWritesApi(self._state, admission),
             TransactionsApi(self._state),
         )
+        self._open = sorted((path for path in self._table if path.endswith("/")), key=len, reverse=True)
+        """Paths that take an id or a name after them, the longest first."""
 
     async def run(self) -> None:
         """Run the checks and their expiry until cancelled."""
@@ -105,15 +108,13 @@ class Registry:
     def _find(self, request: Request) -> tuple[Endpoint, str]:
         """The endpoint of a path, and the id or name at its end."""
         path = request.path
-        methods, rest = self._table.get(path), ""
-        if methods is None:
-            head, _, tail = path.rpartition("/")
-            methods, rest = self._table.get(f"{head}/"), unquote(tail)
+        known = path if path in self._table else next((each for each in self._open if path.startswith(each)), "")
+        methods, rest = self._table.get(known), unquote(path[len(known) :])  # an id may have slashes in it, as in Consul
         if methods is None:
             if path.startswith("/v1/"):
                 return elsewhere, ""
             raise Refusal(404, f"nothing at {path}: this is Mizzen's embedded registry, its API is under /v1/")
-        if path.endswith("/"):
+        if known.endswith("/") and not rest:
             raise Refusal(400, f"Missing id or name after {path}")
         endpoint = methods.get(request.method)
         if endpoint is None:

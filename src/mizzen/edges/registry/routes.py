@@ -11,6 +11,7 @@ from .agent import AgentApi
 from .agent_checks import AgentChecksApi
 from .catalog import CatalogApi
 from .catalog_writes import CatalogWritesApi
+from .refusal import unsupported
 from .transactions import TransactionsApi
 
 Endpoint = Callable[[Request, str], Awaitable[Response]]
@@ -58,3 +59,8 @@ def routes(
         "/v1/status/leader": {"GET": about.leader},
         "/v1/status/peers": {"GET": about.peers},
     }
+
+
+async def elsewhere(request: Request, _rest: str) -> Response:
+    """Whatever Consul serves and this registry does not."""
+    raise unsupported(f"{request.method} {request.path}")

@@ -15,7 +15,7 @@ MAINTENANCE, NODE_MAINTENANCE = "_service_maintenance:", "_node_maintenance"
 """How Consul names the checks that maintenance mode is."""
 NO_REASON = "Maintenance mode is enabled for this {}, but no reason was provided. This is a default message."
 OUTPUT = 4096
-"""Bytes of a check's output that are kept; Consul's default."""
+"""Characters of a check's output that are kept; Consul keeps as many bytes."""
 
 
 class State:
@@ -155,7 +155,8 @@ class State:
 
         Output alone does not move the index: Consul, too, writes such a change only now and then.
         """
-        check.output = output if len(output) <= OUTPUT else f"{output[:OUTPUT]} ... (captured {OUTPUT} of {len(output)} bytes)"
+        long = len(output) > OUTPUT
+        check.output = f"{output[:OUTPUT]} ... (captured {OUTPUT} of {len(output)} characters)" if long else output
         if check.status != status:
             check.status = status
             check.since = self.clock()

@@ -52,6 +52,8 @@ class TransactionsApi:
     def _step(self, value: Any) -> Step:
         given = Fields(value, {"service", "node"}, "an operation of a transaction")
         what = "service" if "service" in given else "node"
+        if "service" in given and "node" in given:
+            raise Refusal(400, "an operation of a transaction needs exactly one of Service and Node")
         fields = Fields(given.typed(what, Any, None), _SERVICE if what == "service" else _NODE, f"an operation on a {what}")
         verb = fields.text("verb")
         if verb not in ("delete", "delete-cas"):

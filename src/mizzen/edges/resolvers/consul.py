@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
-from mizzen.rules.discovery import Feed, Instance
+from mizzen.rules.discovery import Feed, Instance, is_host
 from mizzen.words.clock import Clock, Random, monotonic
 from mizzen.words.errors import PeerError
 from mizzen.words.handler import Handler
-from mizzen.words.lazy import pattern
 from mizzen.words.message import Response
 
 from .consul_agent import PEER, TIMEOUT, Agent, filtered, refused, segment
@@ -159,9 +158,6 @@ class _Entry(msgspec.Struct, rename="pascal"):
     service: _Service
 
 
-# A name or an address, as DNS and IP have them. A path would lead to a socket of this machine, whoever registered it.
-_HOST = pattern(r"[A-Za-z0-9._:%-]+")
-
 _decode = msgspec.json.Decoder(list[_Entry] | None).decode
 
 
@@ -206,7 +202,7 @@ def _instances(service: str, entries: Iterable[_Entry]) -> list[Instance]:
         said = entry.service
         host = said.address or entry.node.address
         port = said.port or next((p.port for p in sorted(said.ports or (), key=lambda p: not p.default)), 0)
-        if said.kind or not port or not _HOST.fullmatch(host):  # proxies and gateways are not instances
+        if said.kind or not 0 < port < 65536 or not is_host(host):  # proxies and gateways are not instances
             continue
         meta = dict(said.meta or {})
         # Consul's ids are unique per node only, and default to the service's name; ours are unique by design

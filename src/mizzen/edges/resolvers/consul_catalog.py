@@ -28,6 +28,7 @@ from .consul_entry import (
     fields_of,
     health_url,
     http_check_id,
+    outdated,
     probe_of,
     ttl_check_id,
 )
@@ -86,7 +87,10 @@ class ConsulCatalogRegistrar:
         self._said[instance.id] = (verdict, note)
 
     async def beat(self, instance: Instance, verdict: str, note: str) -> bool:
-        """Write the verdict when it is another one, and look now and then whether the entry is there; False when not."""
+        """Write the verdict when it is another one, and look now and then whether the entry is there; False when not.
+
+        ``DuplicateId`` when another life has the id, ``Outdated`` when what is there is not what was registered.
+        """
         known = self._standing.get(instance.id)
         if known is None or known.boot != instance.boot:
             return False
@@ -179,7 +183,11 @@ class ConsulCatalogRegistrar:
             raise duplicate(instance, entry, self._clock() - known.beat)
         known.beat = self._clock()
         statuses = {each.check_id: each.status for each in await self._read_checks(instance, doing)}
-        return entry.says(instance) and statuses.get(ttl_check_id(instance)) == self._said[instance.id][0]
+        if not entry.says(instance):
+            raise outdated("had our entry edited")
+        if statuses.get(ttl_check_id(instance)) != self._said[instance.id][0]:
+            raise outdated("had our verdict edited or removed")
+        return True
 
     def _checks(self, instance: Instance, verdict: str, note: str) -> list[dict[str, Any]]:
         common = {"Node": node_of(instance), "ServiceID": instance.id, "Status": verdict}

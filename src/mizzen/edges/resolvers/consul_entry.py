@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mizzen.rules.discovery import DuplicateId, Instance
+from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.words.clock import format_duration
 
 from .consul_agent import PEER
@@ -99,6 +99,11 @@ def duplicate(instance: Instance, entry: Entry, since: float) -> DuplicateId:
         f" two processes share one id; give each an instance_id of its own, or none, and end the one that is not wanted",
         peer=PEER,
     )
+
+
+def outdated(what: str) -> Outdated:
+    """The error that another registration mends; ``what`` says what Consul had, or was."""
+    return Outdated(what, peer=PEER)
 
 
 def ttl_check_id(instance: Instance) -> str:

@@ -21,6 +21,7 @@ from .consul_entry import (
     fields_of,
     health_url,
     http_check_id,
+    outdated,
     probe_of,
     ttl_check_id,
 )
@@ -100,18 +101,18 @@ class ConsulRegistrar:
         self._standing[instance.id] = Standing(instance.boot, now, now, token)
 
     async def beat(self, instance: Instance, verdict: str, note: str) -> bool:
-        """Say that the instance lives, with its verdict; False when the agent does not know it as it is, or knows it by
-        a token that was replaced: register again.
+        """Say that the instance lives, with its verdict; False when the agent does not know it: register again.
 
         Looks at the whole entry every ``verify`` seconds, and at once after a silence in which the agent may have taken
-        us for dead; ``DuplicateId`` when another life has the id.
+        us for dead; ``DuplicateId`` when another life has the id, ``Outdated`` when what the agent has is not what was
+        registered, or was registered with a token that has been replaced.
         """
         known = self._standing.get(instance.id)
         if known is None or known.boot != instance.boot:
             return await self._update(instance, verdict, note)
         if self._token() != known.token:
             # the agent writes with the token that it was registered with: once that expires it would silently go stale
-            return False
+            raise outdated("had us by a token that was replaced")
         if self._doubtful(known):
             if not await self._stands(instance, known):
                 return False
@@ -203,8 +204,10 @@ class ConsulRegistrar:
         if entry.boot not in ("", instance.boot):  # one without was not written by us, and is no life of ours
             raise duplicate(instance, entry, self._clock() - known.looked)
         if not entry.says(instance):
-            return False
-        return not self._http_check or http_check_id(instance) in await self._checks(doing)
+            raise outdated("had our entry edited")
+        if self._http_check and http_check_id(instance) not in await self._checks(doing):
+            raise outdated("had its own check of our health removed")
+        return True
 
     def _registration(self, instance: Instance, verdict: str) -> dict[str, Any]:
         forget = format_duration(self._deregister_after)

@@ -9,7 +9,7 @@ import msgspec
 
 from mizzen.rules.discovery import Feed
 from mizzen.words.clock import Clock, Random, monotonic
-from mizzen.words.errors import CallError, PeerError
+from mizzen.words.errors import PeerError
 
 from .etcd_answers import PEER, Header, Range, Trouble, decoder
 from .etcd_entry import span_of
@@ -128,7 +128,7 @@ class EtcdResolver:
         body = {**self._span(known), "serializable": True}
         try:
             known.take(await self._gateway.ask("/v3/kv/range", body, _range, doing, leader=False))
-        except CallError:
+        except Exception:  # the error that is fed is the one of the read before; this one must not end the watch
             return False
         found = known.instances()
         if found:  # a member that has nothing may just be new

@@ -103,7 +103,7 @@ def reply_of(response: Response) -> Reply:
         return Reply(200, 0, "", body)
     try:
         said = _refusal(body)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return Reply(response.status, -1, body[:200].decode("utf-8", "replace").strip(), body)
     nested = said.error if isinstance(said.error, Trouble) else None
     code = said.code or (nested.grpc_code or nested.code if nested else 0)
@@ -142,5 +142,5 @@ def decoded(reply: Reply, read: msgspec.json.Decoder[T], doing: str, *, user: st
         raise refused(reply, doing, user=user)
     try:
         return read.decode(reply.body)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # of msgspec, and for bytes that are no text
         raise PeerError(f"the answer to {doing} does not come from etcd ({error})", peer=PEER, status=reply.status) from None

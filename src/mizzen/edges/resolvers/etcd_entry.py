@@ -6,16 +6,13 @@ from base64 import b64decode, b64encode
 
 import msgspec
 
-from mizzen.rules.discovery import Instance
-from mizzen.words.lazy import pattern
+from mizzen.rules.discovery import Instance, is_host
 
 SCHEMA = 1
 """Of the value; goes up when an older reader would misunderstand a newer value, not when a field is added."""
 SERVED = ("", "passing", "warning")
 """Verdicts with which an instance is in the set; who writes none says with the key that it is there."""
 
-# A name or an address, as DNS and IP have them. A path would lead to a socket of this machine, whoever wrote it.
-_HOST = pattern(r"[A-Za-z0-9._:%-]+")
 _SCHEMES = ("http", "https")
 
 
@@ -97,7 +94,7 @@ def entry_in(value: str) -> Entry:
         raise
     if entry.v != SCHEMA:
         raise ValueError(_newer(entry.v))
-    if not _HOST.fullmatch(entry.host):
+    if not is_host(entry.host):
         raise ValueError(f"{entry.host!r} is no host")
     if not 0 < entry.port < 65536:
         raise ValueError(f"{entry.port} is no port")

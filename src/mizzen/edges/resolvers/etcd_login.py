@@ -48,7 +48,10 @@ class Login:
             self._token = None
 
     async def _log_in(self, send: Callable[[bytes], Awaitable[Reply]]) -> str:
-        password = self._password()
+        try:
+            password = self._password()
+        except OSError as error:
+            raise PeerError(f"the password of etcd's user {self.user} cannot be read: {error}", peer=PEER) from None
         if not password:
             raise PeerError(
                 f"etcd's user {self.user} has no password: set discovery.token_file, discovery.token,"

@@ -29,10 +29,13 @@ nothing at all happens the first such word takes two (1.34). A connection that d
 a server that is quieter still is asked a little more often."""
 PAGE = 500
 """EndpointSlices in one answer: client-go's."""
+PAGES = 100
+"""Pages of one list: 50,000 slices are more endpoints than a cluster has pods, so whoever gives out more never ends."""
 BACKOFF_BASE, BACKOFF_CAP = 0.8, 30.0
 """Seconds, client-go's, at random between the first and what it has doubled to: a server that is back meets us one by one."""
 SETTLED = 10.0
-"""Seconds after which the end of a watch is no failure; one that ended sooner, and had nothing to say, is one."""
+"""Seconds after which the end of a watch is no failure; one that ended sooner, and had nothing to say, is one. So is one
+that was over in less than ``BACKOFF_BASE``, whatever it said: it could say the same again and again."""
 LINE = 16 * 1024 * 1024
 """Bytes of one event: a slice of the 1000 endpoints that it may have takes half a megabyte."""
 
@@ -85,13 +88,14 @@ class KubernetesResolver:
                     await self._follow(known, feed)
             except Exception as error:  # whatever it was, a watch that ends would freeze the set without a word
                 known.current, failed = False, True
-                if isinstance(error, Refused) and error.gone:
+                if isinstance(error, Refused) and error.gone and not known.newest:
                     known.newest = True  # what changed since then is not kept: the list of now says what it came to
                 else:
                     wait = self._failed(known, feed, error)
             # an end is in order after a while; one that comes at once, again and again, must not become a storm
-            lasted = not failed and self._clock() - began >= SETTLED
-            failures = 0 if known.heard or lasted else failures + 1
+            lasted = self._clock() - began
+            usual = lasted >= BACKOFF_BASE if known.heard else lasted >= SETTLED and not failed
+            failures = 0 if usual else failures + 1
             if wait or failures > 1:
                 await self._sleep(max(wait, self._backoff(max(1, failures))))
 
@@ -121,13 +125,15 @@ class KubernetesResolver:
         elif not known.newest:  # at hand as well, and never older than what we know
             query |= {"resourceVersion": known.version, "resourceVersionMatch": "NotOlderThan"}
         slices: dict[str, Slice] = {}
-        while True:
+        for _ in range(PAGES):
             response = await self._api.get(self._path, query)
             read = _decoded(_decode_list, response.body, "a list of EndpointSlices")
             slices.update((each.metadata.name, each) for each in read.items or ())
             if not read.metadata.next:
                 break
             query = selection | {"continue": read.metadata.next}
+        else:
+            raise PeerError(f"a list of EndpointSlices has more than {PAGES} pages", peer=PEER)
         version = read.metadata.resource_version
         regressed = _is_before(version, known.version)
         known.slices, known.version, known.newest = slices, version, False

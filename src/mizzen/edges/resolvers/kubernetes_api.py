@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -18,6 +19,11 @@ TIMEOUT = 10.0
 """Seconds for the head of an answer. A server that is behind the version we ask for waits up to 3 s for it by itself."""
 TOKEN_AGE = 60.0
 """Seconds until a token is read anew: kubelets replace one at 80 % of its hour, and client-go looks as often."""
+STATUS = 64 * 1024
+"""Bytes that are read of a refusal which comes as a stream, as all do to a watch."""
+MESSAGE, PAGE = 1000, 200
+"""Characters of what a refusal says that errors and logs hold: of Kubernetes' own words, which name who may not do what,
+and of a page that something between us sent."""
 RETRY_AFTER_MOST = 60.0
 """Seconds; what is asked of us beyond it would be an outage of its own."""
 
@@ -43,6 +49,8 @@ class TokenFile:
         if self._read_at is None or now - self._read_at >= TOKEN_AGE:
             try:
                 token = Path(self.path).read_text().strip()
+                if not token:  # it is being written; without one we would be nobody, who is not told to come back
+                    raise ValueError(f"{self.path} is empty")
             except (OSError, ValueError) as error:
                 if not self._token:
                     raise PeerError(f"the token for Kubernetes cannot be read: {error}", peer=PEER) from None
@@ -77,9 +85,25 @@ class Api:
                 await response.close()
                 response = await self._send(path, query, new, stream)
         if response.status != 200:
-            await response.read()
-            raise refused(response)
+            raise refused(response, await self._beginning(response))
         return response
+
+    async def _beginning(self, response: Response) -> bytes:
+        """What comes of a body in time, as far as it is of use."""
+        if isinstance(response.body, bytes):
+            return response.body
+        said = b""
+        try:
+            async with asyncio.timeout(self._timeout):  # that of the call is over with the head of a stream
+                async for piece in response.body:
+                    said += piece
+                    if len(said) > STATUS:
+                        break
+        except TimeoutError:
+            pass
+        finally:
+            await response.close()
+        return said
 
     async def _send(self, path: str, query: dict[str, str], token: str | None, stream: bool) -> Response:
         headers = Headers({"accept": "application/json", "user-agent": "mizzen"})
@@ -129,20 +153,19 @@ class Status(msgspec.Struct):
 _status = msgspec.json.Decoder(Status).decode
 
 
-def refused(response: Response) -> Refused:
+def refused(response: Response, body: bytes) -> Refused:
     """What an answer other than 200 means."""
-    body = response.body if isinstance(response.body, bytes) else b""
     try:
         said = _status(body)
     except msgspec.MsgspecError:  # a proxy's page, or "404 page not found"
-        said = Status(message=body.decode("utf-8", "replace").strip()[:200])
+        said = Status(message=body.decode("utf-8", "replace").strip()[:PAGE])
     said.code = response.status  # of the two the one that proxies see
     return refusal(said, response.headers.get("retry-after"))
 
 
 def refusal(said: Status, retry_after: str | None = None) -> Refused:
     """What a ``Status`` means; ``retry_after`` is the header's, where there was one."""
-    status, message = said.code or 0, said.message or said.reason or "no reason given"
+    status, message = said.code or 0, (said.message or said.reason or "no reason given")[:MESSAGE]
     error = Refused(f"kubernetes answered {status}: {message}{_hint(status)}", peer=PEER, status=status)
     error.reason = said.reason or ""
     if said.details is not None:

@@ -97,13 +97,19 @@ class _Found(msgspec.Struct):
 def instances_of(service: str, slices: Iterable[Slice], choice: Choice) -> list[Instance]:
     """The instances in all slices of a Service, each once; ``PeerError`` when nobody could say which port is meant.
 
-    Those that are ready; where there is none, those that are going but still serve, as kube-proxy does.
+    Those that are ready; where there is none, those that are going but still serve, as kube-proxy does. As for it, a
+    slice that does not have the port has nobody to call: one of pods of another version does not hide the others.
     """
     found: dict[str, _Found] = {}
+    unclear: PeerError | None = None
     # IPv4 first: of the two addresses that an instance has in a dual-stack cluster the first one counts
     for each in sorted(slices, key=lambda each: (each.address_type, each.metadata.name)):
         if each.address_type in ("IPv4", "IPv6") and each.endpoints:
-            port = port_of(service, each.ports or [], choice)
+            try:
+                port = port_of(service, each.ports or [], choice)
+            except PeerError as error:
+                unclear = error
+                continue
             for endpoint in each.endpoints:
                 one = _one(service, endpoint, port)
                 if one is not None:
@@ -111,6 +117,8 @@ def instances_of(service: str, slices: Iterable[Slice], choice: Choice) -> list[
     ready = [one for one in found.values() if _is_ready(one.conditions)]
     if not ready:
         ready = [one for one in found.values() if one.conditions.terminating and _or_true(one.conditions.serving)]
+    if unclear is not None and not ready:
+        raise unclear
     # An address that two endpoints have is one instance: a slice of another hand, or one that is behind. With another
     # port it is another one: pods on the network of their node share its address.
     there = {(one.instance.host, one.instance.port): one.instance for one in _near(ready, choice.zone)}
@@ -161,7 +169,7 @@ def _near(ready: list[_Found], zone: str) -> list[_Found]:
 
 def port_of(service: str, ports: list[Port], choice: Choice) -> tuple[int, str]:
     """Number and scheme of the port to call; ``PeerError`` names those there are when it is none of them."""
-    tcp = [each for each in ports if each.port and each.protocol in (None, "TCP")]
+    tcp = [each for each in ports if each.port and 0 < each.port < 65536 and each.protocol in (None, "TCP")]
     if choice.port.isdigit():  # it need not be listed: a headless Service may have no ports at all
         number = int(choice.port)
         return number, _scheme(next((each for each in tcp if each.port == number), None), choice)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
 from mizzen.words.clock import Clock, Random
@@ -25,6 +27,8 @@ EJECT_JITTER = 0.2
 """An ejection is shortened by up to this share, so that many clients do not try an instance at once."""
 LEAVE = 1.0
 """Seconds without picks after a refusal because of starting or draining: what a registry takes to agree."""
+HEAVIEST = 65_535
+"""The largest weight that registries know (Consul's, and that of SRV records)."""
 PANIC_BELOW = 0.5
 """Share of endpoints; when fewer are left, the judgement is doubted and all are picked from (Envoy, Finagle)."""
 
@@ -34,6 +38,7 @@ class Balancer:
 
     An endpoint is ejected after 5 failed attempts in a row, and readmitted by one trial. Any but the last may be;
     when fewer than half are left, all are picked from, the least loaded first: failures then still count as load.
+    Where weights differ the two are drawn by them, and each may have as much more in flight as it weighs more.
     """
 
     def __init__(
@@ -59,6 +64,9 @@ class Balancer:
         self._on_readmit = on_readmit
         self._endpoints: dict[str, Endpoint] = {}
         self._pool: tuple[Endpoint, ...] = ()
+        self._lots: list[int] = []  # running sums of the pool's weights; empty while they are equal, as nearly always
+        self._lightest = 1
+        self._special = False  # panic, or weights that differ: one question, on the path of every call
         self._review_at = math.inf
 
     @property
@@ -157,13 +165,28 @@ class Balancer:
             detail = self._detail() if self._detail is not None else "discovery knows none"
             raise NoInstances(f"no instance of {self.peer or 'the peer'}: {detail}", peer=self.peer)
         first = int(self._random() * count)
-        if self.panic:  # two random ones would both be failing ones too often: the least loaded of all
-            return min(pool[first:] + pool[:first], key=lambda one: one.load(now))
+        if self._special:
+            if self.panic:  # two random ones would both be failing ones too often: the least loaded of all
+                return min(pool[first:] + pool[:first], key=lambda one: one.load(now))
+            if pool is self._pool:
+                return self._weigh(now)
         second = int(self._random() * (count - 1))
         if second >= first:
             second += 1
         one, other = pool[first], pool[second]
         return one if one.load(now) <= other.load(now) else other
+
+    def _weigh(self, now: float) -> Endpoint:
+        """The less loaded, for its weight, of two that are drawn by weight. They may be the same one: of two endpoints
+        both would be drawn every time, and their weights say nothing."""
+        pool, lots = self._pool, self._lots
+        one = pool[bisect(lots, self._random() * lots[-1])]
+        other = pool[bisect(lots, self._random() * lots[-1])]
+        return one if self._weighed(one, now) <= self._weighed(other, now) else other
+
+    def _weighed(self, endpoint: Endpoint, now: float) -> float:
+        """Its load, divided by its weight as far as that is load by what is in flight: idle ones are drawn alike."""
+        return endpoint.load(now) / min(_weight(endpoint) / self._lightest, endpoint.in_flight + 1)
 
     def _review(self, call: Call | None, now: float) -> Endpoint | None:
         """Some ejection or leave is over: let leavers back in, and give this call a trial if it may have one."""
@@ -190,6 +213,10 @@ class Balancer:
         staying = tuple([one for one in everyone if one.state != "leaving"])
         self.panic = len(ready) < len(staying) * PANIC_BELOW
         self._pool = staying if self.panic else ready or everyone
+        weights = [_weight(one) for one in self._pool]
+        self._lightest = min(weights, default=1)
+        self._lots = list(accumulate(weights)) if self._lightest != max(weights, default=1) else []
+        self._special = self.panic or bool(self._lots)
         waiting = [one.until for one in everyone if one.state == "ejected" or one.state == "leaving"]
         self._review_at = min(waiting, default=math.inf)
 
@@ -246,6 +273,11 @@ class Balancer:
 def _life(instance: Known) -> tuple[str, int, str, str]:
     """What makes it the same process at the same place, reached in the same way: a restart gets a new boot id."""
     return instance.host, instance.port, instance.scheme, instance.meta.get("boot", "")
+
+
+def _weight(endpoint: Endpoint) -> int:
+    """What its registry says, within what can be drawn by."""
+    return max(1, min(endpoint.instance.weight, HEAVIEST))
 
 
 def _may_try(call: Call | None, endpoint: Endpoint, now: float) -> bool:

@@ -193,7 +193,7 @@ class ServiceConfig(msgspec.Struct, kw_only=True, frozen=True):
     zone: str | None = None
     """Where it runs, such as a rack or an availability zone; registries pass it on."""
     weight: Weight = 1
-    """Its share of the calls beside its fellows', for callers that weigh."""
+    """Its share of the calls beside its fellows'."""
     tags: Labels = ()
     """By which registries can be asked for some of the instances, such as ``["blue"]``; a variable has commas between them."""
     meta: dict[str, str] = {}

@@ -10,16 +10,16 @@ from mizzen.words.lazy import lazily
 
 if TYPE_CHECKING:
     from .happenings import Back, Changed, Held, Lost, Recalled, StoreEvent
-    from .instance import Instance, instance_id
-    from .protocols import DuplicateId, Feed, Refreshing, Registrar, Resolver
+    from .instance import Instance, instance_id, is_host
+    from .protocols import DuplicateId, Feed, Outdated, Refreshing, Registrar, Resolver
     from .store import HOLD, LONGEST, SUSPECT_SHARE, EndpointStore, State
 else:
     __getattr__ = lazily(
         __name__,
         {
             ".happenings": "Back Changed Held Lost Recalled StoreEvent",
-            ".instance": "Instance instance_id",
-            ".protocols": "DuplicateId Feed Refreshing Registrar Resolver",
+            ".instance": "Instance instance_id is_host",
+            ".protocols": "DuplicateId Feed Outdated Refreshing Registrar Resolver",
             ".store": "HOLD LONGEST SUSPECT_SHARE EndpointStore State",
         },
     )
@@ -36,6 +36,7 @@ __all__ = [
     "Held",
     "Instance",
     "Lost",
+    "Outdated",
     "Recalled",
     "Refreshing",
     "Registrar",
@@ -43,4 +44,5 @@ __all__ = [
     "State",
     "StoreEvent",
     "instance_id",
+    "is_host",
 ]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from mizzen.words.lazy import pattern
+
+_HOST = pattern(r"(?!unix:)[A-Za-z0-9._:%-]+")
+
 
 class Instance(msgspec.Struct, frozen=True):
     """One running process of a service, as it announces itself."""
@@ -38,3 +42,8 @@ def instance_id(service: str, address: str, port: int) -> str:
     if address.startswith(("/", "unix:")):  # a Unix socket has no port
         return f"{service}-{address.removeprefix('unix:')}"
     return f"{service}-{address.strip('[]')}-{port}"
+
+
+def is_host(text: str) -> bool:
+    """Whether it is a name or an address, as DNS and IP have them: a path would lead to a socket of this machine."""
+    return _HOST.fullmatch(text) is not None

@@ -14,6 +14,11 @@ class DuplicateId(CallError):
     """Another life has the id of our instance in the registry; the text names both, and the fix."""
 
 
+class Outdated(CallError):
+    """The registry has our instance otherwise than it should: register again. The text says what the registry had or was,
+    such as ``had our entry edited``."""
+
+
 class Feed(Protocol):
     """Where a resolver puts what it read."""
 
@@ -50,7 +55,8 @@ class Registrar(Protocol):
     verdict does, since registries write every change of it to disk.
 
     Every method raises ``CallError`` when the registry cannot be reached or refuses. Once an instance was registered,
-    ``register`` and ``beat`` raise ``DuplicateId`` when another life has its place: it is not fought for.
+    ``register`` and ``beat`` raise ``DuplicateId`` when another life has its place: it is not fought for. ``beat`` raises
+    ``Outdated`` for what is to be registered again although the registry knows it.
     """
 
     async def register(self, instance: Instance, verdict: str, note: str) -> None:

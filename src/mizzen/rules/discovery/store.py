@@ -107,8 +107,7 @@ class EndpointStore:
         self._take_back(offered)
         added = tuple(id for id in offered if id not in self._known)
         removed, suspect = self._judge(offered, now, trusted=recalled and bool(offered))
-        kept = {id: instance for id, instance in self._known.items() if id not in removed}
-        self._publish({**kept, **offered}, added, removed)
+        self._publish({**self._without(removed), **offered}, added, removed)
         self._ready()
         if not self._settled(now) and self._doubt and self._held:
             self._tell(now)  # no second read can settle it
@@ -144,15 +143,14 @@ class EndpointStore:
     def _judge(self, offered: dict[str, Instance], now: float, *, trusted: bool) -> tuple[tuple[str, ...], bool]:
         """The ids to remove now, and whether others were put on hold by this very read."""
         over = self._over(now)
-        missing = [id for id in self._known if id not in offered and id not in over]
-        if self._doubt:
-            confirmed: list[str] = []
-        else:  # missing from two reads in a row, with nothing in between that casts doubt on them
-            confirmed = [id for id in missing if id in self._held or id in self._spared]
-            self._take_back(confirmed)
-        left = [id for id in missing if id not in confirmed]
-        fresh = [id for id in left if id not in self._held and id not in self._spared]
-        if len(left) > SUSPECT_SHARE * (len(self._known) - len(over) - len(confirmed)) and not trusted:
+        known = self._without(over)
+        missing = [id for id in known if id not in offered]
+        again = [id for id in missing if id in self._held or id in self._spared]
+        fresh = [id for id in missing if id not in self._held and id not in self._spared]
+        # missing from two reads in a row, with nothing in between that casts doubt on them
+        confirmed = [] if self._doubt else again
+        self._take_back(confirmed)
+        if len(missing) - len(confirmed) > SUSPECT_SHARE * (len(known) - len(confirmed)) and not trusted:
             if fresh and not self._held:
                 self.holds += 1
             self._held.update(dict.fromkeys(fresh, now + self._hold))
@@ -178,6 +176,13 @@ class EndpointStore:
         self._held = dict.fromkeys((*self._held, *self._spared), now + self._hold)
         self._spared.clear()
 
+    def _without(self, ids: Iterable[str]) -> dict[str, Instance]:
+        """What is known but for these."""
+        known = dict(self._known)
+        for id in ids:
+            del known[id]
+        return known
+
     def _take_back(self, ids: Iterable[str]) -> None:
         """Whatever becomes of these: they are not on hold any more."""
         for id in ids:
@@ -200,7 +205,7 @@ class EndpointStore:
             return None
         gone = self._over(now)
         if gone:
-            self._publish({id: instance for id, instance in self._known.items() if id not in gone}, (), gone)
+            self._publish(self._without(gone), (), gone)
         if self._settled(now):
             return max(0.0, self._doubt_until - now) if self._doubt else None
         if not self._held:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from mizzen.words.clock import format_duration
 
 from .record import Record
+
+SHOWN = 10
+"""Instances that a line names of those that came, and of those that went: a service may have thousands."""
 
 
 class RegistryLost(Record, frozen=True):
@@ -54,16 +57,19 @@ class RegistryBack(Record, frozen=True):
     """Our instance when it had to be registered again."""
     took: float = 0.0
     failed_calls: int = 0
+    why: str = ""
+    """Why it had to be, when the registry had not simply forgotten it."""
 
     def text(self) -> str:
-        back = f"back after {format_duration(self.seconds_lost)}" if self.seconds_lost else "had forgotten us"
+        back = f"back after {format_duration(self.seconds_lost)}" if self.seconds_lost else self.why or "had forgotten us"
         again = f"re-registered {self.instance} in {format_duration(self.took)}" if self.instance else "nothing was forgotten"
         failed = f"{self.failed_calls} {'call' if self.failed_calls == 1 else 'calls'} failed"
         return f"{self.registry} {back}: {again}; {failed}"
 
 
 class RegistryRefused(Record, frozen=True):
-    """A registry answers and does not let us: the token lacks rights, has expired or was revoked."""
+    """A registry answers and does not let us: the token lacks rights, has expired or was revoked, or what we say of our
+    instance is nothing that it takes."""
 
     logger: ClassVar[str] = "mizzen.discovery"
 
@@ -142,10 +148,18 @@ class SnapshotChanged(Record, frozen=True):
     removed: tuple[str, ...]
     total: int
 
+    def fields(self) -> dict[str, Any]:
+        return Record.fields(self) | {"added": self.added[:SHOWN], "removed": self.removed[:SHOWN]}
+
     def text(self) -> str:
-        moves = [f"+{id}" for id in self.added] + [f"-{id}" for id in self.removed]
+        moves = _moves("+", self.added) + _moves("-", self.removed)
         number = f"{self.total} {'instance' if self.total == 1 else 'instances'}"
         return f"{self.peer} has {number}" + (f" ({', '.join(moves)})" if moves else "")
+
+
+def _moves(sign: str, ids: tuple[str, ...]) -> list[str]:
+    more = [f"{sign}{len(ids) - SHOWN} more"] if len(ids) > SHOWN else []
+    return [f"{sign}{id}" for id in ids[:SHOWN]] + more
 
 
 class SnapshotHeld(Record, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 from pathlib import Path
 
@@ -21,18 +22,20 @@ def registry(*, host: str | None, port: int | None, token_file: str | None, fold
     config = system.registry if system is not None else RegistryConfig()
     token = _token(token_file)
     chosen = config.port if port is None else port
-    run(lambda: _serve(host or config.host, chosen, token))
+    run(lambda: _serve(host or config.host, chosen, token, token_file))
     return 0
 
 
-async def _serve(host: str, port: int, token: str | None) -> None:
+async def _serve(host: str, port: int, token: str | None, token_file: str | None) -> None:
     from mizzen.assembly.registry import serve_registry
 
     def ready(bound: int) -> None:
         address = RegistryConfig(host=host, port=bound).address
         say(f"registry on http://{address}: keeps nothing, for development")
-        say(f'  services find it by discovery.url = "consul://{address}"')
-        say(f"  curl http://{address}/v1/catalog/services")
+        shown = f' and discovery.token_file = "{token_file}"' if token_file else ""
+        say(f'  services find it by discovery.url = "consul://{address}"{shown}')
+        header = f'-H "X-Consul-Token: $(cat {shlex.quote(token_file)})" ' if token_file else ""
+        say(f"  curl {header}http://{address}/v1/catalog/services")
 
     serving = asyncio.ensure_future(serve_registry(host, port, token=token, ready=ready))
     loop = asyncio.get_running_loop()
