@@ -18,7 +18,7 @@ from mizzen.assembly.announce import WITHDRAW_LIMIT, Announcer
 from mizzen.assembly.drivers import Backend, Drivers
 from mizzen.assembly.network import SocketNetwork
 from mizzen.edges.resolvers import ConsulCatalogRegistrar
-from mizzen.edges.resolvers.consul_catalog import node_of
+from mizzen.edges.resolvers.consul.catalog import node_of
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import DuplicateId, EndpointStore, Instance, Outdated
 from mizzen.rules.events import Event, Registered, RegistryBack, RegistryLost, RegistryRefused, Withdrawn

@@ -19,10 +19,10 @@ from servers.coredns import CoreDns, running
 
 from mizzen.assembly.drivers import Drivers
 from mizzen.assembly.network import SocketNetwork
-from mizzen.edges.resolvers.dns import DnsResolver
-from mizzen.edges.resolvers.dns_python import DnsPython
-from mizzen.edges.resolvers.dns_records import Absent, Said, Srv
-from mizzen.edges.resolvers.dns_system import routed
+from mizzen.edges.resolvers.dns.dnspython import DnsPython
+from mizzen.edges.resolvers.dns.records import Absent, Said, Srv
+from mizzen.edges.resolvers.dns.resolver import DnsResolver
+from mizzen.edges.resolvers.dns.system import routed
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import EndpointStore, Instance
 from mizzen.words.errors import CallTimeout, PeerError

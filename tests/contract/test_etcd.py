@@ -24,7 +24,7 @@ from servers.etcd import Cluster, Etcd
 from mizzen.assembly.drivers import Drivers
 from mizzen.assembly.network import SocketNetwork
 from mizzen.edges.resolvers import EtcdRegistrar, EtcdResolver
-from mizzen.edges.resolvers.etcd_gateway import Gateway, Member
+from mizzen.edges.resolvers.etcd.gateway import Gateway, Member
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import DuplicateId, Instance, instance_id
 from mizzen.words.errors import CallError

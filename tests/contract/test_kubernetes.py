@@ -26,7 +26,7 @@ from servers.kubernetes import SLICES, Kubernetes, Pod, endpoint, running, slice
 from mizzen.assembly.drivers.backend import Backend, Means
 from mizzen.assembly.drivers.kubernetes import kubernetes
 from mizzen.assembly.network import SocketNetwork
-from mizzen.edges.resolvers.kubernetes import KubernetesResolver
+from mizzen.edges.resolvers.kubernetes.resolver import KubernetesResolver
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Instance
 from mizzen.words.errors import CallError, PeerError

@@ -12,7 +12,7 @@ import pytest
 
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulCatalogRegistrar
-from mizzen.edges.resolvers.consul_catalog import LOOK, node_of
+from mizzen.edges.resolvers.consul.catalog import LOOK, node_of
 from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallTimeout, ConnectFailed, PeerError

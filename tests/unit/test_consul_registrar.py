@@ -12,7 +12,7 @@ import pytest
 
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulRegistrar
-from mizzen.edges.resolvers.consul_registrar import TTL, VERIFY
+from mizzen.edges.resolvers.consul.registrar import TTL, VERIFY
 from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallTimeout, PeerError

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mizzen.edges.resolvers.dns import MOST, READ, RETRY_MOST, DnsResolver
-from mizzen.edges.resolvers.dns_reading import AT_ONCE
-from mizzen.edges.resolvers.dns_records import Absent, Kind, Said, Srv, preferred, weights
-from mizzen.edges.resolvers.dns_system import LOOK_UP, REFRESH, SystemNames
+from mizzen.edges.resolvers.dns.reading import AT_ONCE
+from mizzen.edges.resolvers.dns.records import Absent, Kind, Said, Srv, preferred, weights
+from mizzen.edges.resolvers.dns.resolver import MOST, READ, RETRY_MOST, DnsResolver
+from mizzen.edges.resolvers.dns.system import LOOK_UP, REFRESH, SystemNames
 from mizzen.rules.discovery import EndpointStore, Instance
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallError, CallTimeout, NoInstances, PeerError

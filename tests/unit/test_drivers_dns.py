@@ -11,16 +11,16 @@ import pytest
 
 from mizzen.assembly.drivers import Backend, Drivers
 from mizzen.assembly.drivers.dns import names
-from mizzen.edges.resolvers.dns import DnsResolver
-from mizzen.edges.resolvers.dns_python import DnsPython
-from mizzen.edges.resolvers.dns_system import SystemNames
+from mizzen.edges.resolvers.dns.dnspython import DnsPython
+from mizzen.edges.resolvers.dns.resolver import DnsResolver
+from mizzen.edges.resolvers.dns.system import SystemNames
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Instance
 from mizzen.tools.testing.memory import MemoryNetwork
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallError, ConnectFailed, StartError
 
-ADAPTER = "mizzen.edges.resolvers.dns_python"
+ADAPTER = "mizzen.edges.resolvers.dns.dnspython"
 
 
 def opened(url: str) -> Backend:

@@ -17,9 +17,9 @@ from mizzen.assembly.drivers.backend import Means
 from mizzen.assembly.drivers.kubernetes import FOLDER, kubernetes
 from mizzen.assembly.process import at_home, registrar_of
 from mizzen.edges.http import Limits, Server
-from mizzen.edges.resolvers.dns import DnsResolver
-from mizzen.edges.resolvers.kubernetes import KubernetesResolver
-from mizzen.edges.resolvers.kubernetes_names import ClusterIpResolver
+from mizzen.edges.resolvers.dns.resolver import DnsResolver
+from mizzen.edges.resolvers.kubernetes.names import ClusterIpResolver
+from mizzen.edges.resolvers.kubernetes.resolver import KubernetesResolver
 from mizzen.rules.config import DiscoveryConfig, ServiceConfig, System
 from mizzen.rules.discovery import Instance
 from mizzen.tools.testing.memory import MemoryNetwork

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from etcd_double import EtcdDouble, b64
 
-from mizzen.edges.resolvers.etcd import BACKOFF_CAP, RELIST, SILENCE, SPREAD, UNSTABLE, EtcdResolver
-from mizzen.edges.resolvers.etcd_gateway import TIMEOUT, Gateway, Member
-from mizzen.edges.resolvers.etcd_lines import Lines
-from mizzen.edges.resolvers.etcd_login import Login
+from mizzen.edges.resolvers.etcd.gateway import TIMEOUT, Gateway, Member
+from mizzen.edges.resolvers.etcd.lines import Lines
+from mizzen.edges.resolvers.etcd.login import Login
+from mizzen.edges.resolvers.etcd.resolver import BACKOFF_CAP, RELIST, SILENCE, SPREAD, UNSTABLE, EtcdResolver
 from mizzen.rules.discovery import Instance
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import ConnectFailed, ConnectionLost, PeerError

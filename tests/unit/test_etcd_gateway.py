@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from etcd_double import EtcdDouble
 
-from mizzen.edges.resolvers.etcd_answers import Range, decoder, refused, reply_of
-from mizzen.edges.resolvers.etcd_gateway import LIMIT, TIMEOUT, Gateway, Member
-from mizzen.edges.resolvers.etcd_login import Login
+from mizzen.edges.resolvers.etcd.answers import Range, decoder, refused, reply_of
+from mizzen.edges.resolvers.etcd.gateway import LIMIT, TIMEOUT, Gateway, Member
+from mizzen.edges.resolvers.etcd.login import Login
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallError, CallTimeout, ConnectFailed, ConnectionLost, PeerError
 from mizzen.words.message import Response

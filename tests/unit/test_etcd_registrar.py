@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from etcd_double import NO_LEASE, EtcdDouble, Refused, b64
 
-from mizzen.edges.resolvers.etcd_gateway import Gateway, Member
-from mizzen.edges.resolvers.etcd_registrar import TTL, EtcdRegistrar
+from mizzen.edges.resolvers.etcd.gateway import Gateway, Member
+from mizzen.edges.resolvers.etcd.registrar import TTL, EtcdRegistrar
 from mizzen.rules.discovery import DuplicateId, Instance
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallError, ConnectionLost, PeerError

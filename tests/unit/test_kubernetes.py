@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from fake_kubernetes import FakeKubernetes, status
 
-from mizzen.edges.resolvers.kubernetes import BACKOFF_BASE, BACKOFF_CAP, SILENCE, KubernetesResolver
-from mizzen.edges.resolvers.kubernetes_api import TIMEOUT, TOKEN_AGE, TokenFile, role
-from mizzen.edges.resolvers.kubernetes_slices import Choice, Port, Slice, instances_of, port_of
+from mizzen.edges.resolvers.kubernetes.api import TIMEOUT, TOKEN_AGE, TokenFile, role
+from mizzen.edges.resolvers.kubernetes.resolver import BACKOFF_BASE, BACKOFF_CAP, SILENCE, KubernetesResolver
+from mizzen.edges.resolvers.kubernetes.slices import Choice, Port, Slice, instances_of, port_of
 from mizzen.rules.discovery import EndpointStore, Instance
 from mizzen.tools.testing.virtual import run
 from mizzen.words.errors import CallError, CallTimeout, ConnectFailed, ConnectionLost, PeerError

@@ -12,7 +12,7 @@ import pytest
 
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
-from mizzen.edges.resolvers.consul import BACKOFF_CAP, BURST, REFILL
+from mizzen.edges.resolvers.consul.resolver import BACKOFF_CAP, BURST, REFILL
 from mizzen.rules.discovery import Instance, Resolver
 from mizzen.words.errors import CallTimeout, ConfigError, ConnectFailed, NoInstances, PeerError
 from mizzen.words.message import Headers, Request, Response

@@ -51,7 +51,7 @@ ABSENT = (
     "mizzen.assembly.eyeballs", "mizzen.assembly.hosted", "mizzen.assembly.lookups", "mizzen.assembly.peers",
     "mizzen.assembly.registry", "mizzen.assembly.target",
     "mizzen.edges.asgi", "mizzen.edges.registry", "mizzen.edges.resolvers.consul", "mizzen.edges.resolvers.dns",
-    "mizzen.edges.resolvers.dns_python", "mizzen.edges.resolvers.static",
+    "mizzen.edges.resolvers.etcd", "mizzen.edges.resolvers.kubernetes", "mizzen.edges.resolvers.static",
     "mizzen.edges.http.certificates", "mizzen.edges.http.connection", "mizzen.edges.http.tls",
     "mizzen.edges.http.transport", "mizzen.edges.telemetry.console", "mizzen.edges.telemetry.exposition",
     "mizzen.rules.balance", "mizzen.rules.binding.forms", "mizzen.rules.breaker", "mizzen.rules.config.lines",

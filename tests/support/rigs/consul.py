@@ -18,7 +18,7 @@ from servers.binaries import need
 
 from mizzen.assembly.drivers import Backend
 from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver
-from mizzen.edges.resolvers.consul import WAIT_MARGIN
+from mizzen.edges.resolvers.consul.resolver import WAIT_MARGIN
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Instance
 

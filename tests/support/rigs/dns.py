@@ -13,8 +13,8 @@ from servers.coredns import RELOAD, ZONE, CoreDns
 
 from mizzen.assembly.drivers import Backend
 from mizzen.edges.resolvers import DnsResolver
-from mizzen.edges.resolvers.dns import LEAST, SPREAD
-from mizzen.edges.resolvers.dns_python import DnsPython
+from mizzen.edges.resolvers.dns.dnspython import DnsPython
+from mizzen.edges.resolvers.dns.resolver import LEAST, SPREAD
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Instance
 

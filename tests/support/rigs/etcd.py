@@ -15,8 +15,8 @@ from servers.etcd import Cluster, Etcd, binary
 
 from mizzen.assembly.drivers import Backend
 from mizzen.edges.resolvers import EtcdRegistrar, EtcdResolver
-from mizzen.edges.resolvers.etcd_gateway import LIMIT, TIMEOUT
-from mizzen.edges.resolvers.etcd_registrar import TTL
+from mizzen.edges.resolvers.etcd.gateway import LIMIT, TIMEOUT
+from mizzen.edges.resolvers.etcd.registrar import TTL
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Instance
 

@@ -15,7 +15,7 @@ from servers.binaries import need
 from servers.kubernetes import SLICES, Kubernetes, Pod, endpoint, slice_of
 
 from mizzen.assembly.drivers import Backend
-from mizzen.edges.resolvers.kubernetes import KubernetesResolver
+from mizzen.edges.resolvers.kubernetes.resolver import KubernetesResolver
 from mizzen.rules.config import DiscoveryConfig
 from mizzen.rules.discovery import Instance
 from mizzen.words.message import Request, Response

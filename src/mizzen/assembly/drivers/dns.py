@@ -14,7 +14,7 @@ from mizzen.words.lazy import pattern
 from .backend import Backend, Means, options_of
 
 if TYPE_CHECKING:
-    from mizzen.edges.resolvers.dns_records import Ask
+    from mizzen.edges.resolvers.dns.records import Ask
 
 OPTIONS = ("type", "port", "server")
 FORM = "such as dns:_http._tcp.{service}.shop.internal?type=srv, or dns:{service}.shop.internal?port=8101"
@@ -57,7 +57,7 @@ def names(
 
     ``StartError`` in the name of ``shown`` when that takes dnspython, and it is not installed.
     """
-    from mizzen.edges.resolvers.dns_system import routed
+    from mizzen.edges.resolvers.dns.system import routed
 
     return DnsResolver(
         _asking(shown, srv=not port, server=server),
@@ -73,13 +73,13 @@ def names(
 def _asking(shown: str, *, srv: bool, server: tuple[str, int] | None) -> Ask:
     """dnspython where it is installed, else the system's own look-up, which knows addresses only."""
     try:
-        from mizzen.edges.resolvers.dns_python import DnsPython
+        from mizzen.edges.resolvers.dns.dnspython import DnsPython
     except ImportError:
         what = "reads SRV records" if srv else "asks a server of its own" if server else ""
         if what:
             raise StartError(f"{shown} {what}, which takes dnspython", fix="pip install 'mizzen[dns]'") from None
         from mizzen.assembly.lookups import Lookups
-        from mizzen.edges.resolvers.dns_system import SystemNames
+        from mizzen.edges.resolvers.dns.system import SystemNames
 
         return SystemNames(Lookups())
     return DnsPython(server=server)

@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from mizzen.assembly.identity import is_loopback
 from mizzen.edges.resolvers import EtcdRegistrar, EtcdResolver
-from mizzen.edges.resolvers.etcd import PREFIX
-from mizzen.edges.resolvers.etcd_gateway import Gateway, Member
-from mizzen.edges.resolvers.etcd_login import Login
+from mizzen.edges.resolvers.etcd.gateway import Gateway, Member
+from mizzen.edges.resolvers.etcd.login import Login
+from mizzen.edges.resolvers.etcd.resolver import PREFIX
 from mizzen.rules.config import hide_password
 from mizzen.words.errors import StartError
 

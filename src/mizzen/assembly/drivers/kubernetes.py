@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mizzen.assembly.identity import is_loopback
-from mizzen.edges.resolvers.kubernetes_names import ClusterIpResolver, full_name
+from mizzen.edges.resolvers.kubernetes.names import ClusterIpResolver, full_name
 from mizzen.rules.config import hide_password
 from mizzen.rules.discovery import Resolver
 from mizzen.words.errors import StartError
@@ -89,9 +89,9 @@ def _slices(
     port: str,
     tls: bool,
 ) -> Backend:
-    from mizzen.edges.resolvers.kubernetes import KubernetesResolver
-    from mizzen.edges.resolvers.kubernetes_api import TokenFile
-    from mizzen.edges.resolvers.kubernetes_slices import Choice
+    from mizzen.edges.resolvers.kubernetes.api import TokenFile
+    from mizzen.edges.resolvers.kubernetes.resolver import KubernetesResolver
+    from mizzen.edges.resolvers.kubernetes.slices import Choice
 
     own = "server" not in options
     scheme, host, at = _server(options, shown, pod)

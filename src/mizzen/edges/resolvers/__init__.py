@@ -1,28 +1,28 @@
-"""Drivers that read and write registries, one backend per file; each is handed the `Handler` to call it through."""
+"""Drivers that read and write registries, one folder for each; they are handed the `Handler` to call it through."""
 
 from typing import TYPE_CHECKING
 
 from mizzen.words.lazy import lazily
 
 if TYPE_CHECKING:
-    from .consul import ConsulResolver
-    from .consul_catalog import ConsulCatalogRegistrar
-    from .consul_registrar import ConsulRegistrar
-    from .dns import DnsResolver
-    from .etcd import EtcdResolver
-    from .etcd_registrar import EtcdRegistrar
+    from .consul.catalog import ConsulCatalogRegistrar
+    from .consul.registrar import ConsulRegistrar
+    from .consul.resolver import ConsulResolver
+    from .dns.resolver import DnsResolver
+    from .etcd.registrar import EtcdRegistrar
+    from .etcd.resolver import EtcdResolver
     from .none import NoneResolver
     from .static import StaticResolver
 else:
     __getattr__ = lazily(
         __name__,
         {
-            ".consul": "ConsulResolver",
-            ".consul_catalog": "ConsulCatalogRegistrar",
-            ".consul_registrar": "ConsulRegistrar",
-            ".dns": "DnsResolver",
-            ".etcd": "EtcdResolver",
-            ".etcd_registrar": "EtcdRegistrar",
+            ".consul.resolver": "ConsulResolver",
+            ".consul.catalog": "ConsulCatalogRegistrar",
+            ".consul.registrar": "ConsulRegistrar",
+            ".dns.resolver": "DnsResolver",
+            ".etcd.resolver": "EtcdResolver",
+            ".etcd.registrar": "EtcdRegistrar",
             ".none": "NoneResolver",
             ".static": "StaticResolver",
         },

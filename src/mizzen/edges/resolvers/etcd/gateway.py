@@ -16,9 +16,9 @@ from mizzen.words.errors import CallError, ConnectFailed, PeerError
 from mizzen.words.handler import Handler
 from mizzen.words.message import Call, Headers, Request, Response
 
-from .etcd_answers import PEER, Reply, decoded, refused, reply_of
-from .etcd_login import PATH as LOGIN
-from .etcd_login import Login
+from .answers import PEER, Reply, decoded, refused, reply_of
+from .login import PATH as LOGIN
+from .login import Login
 
 TIMEOUT = 2.0
 """Seconds for the answer of one member: it takes milliseconds where there is a leader, and seven seconds of etcd's own

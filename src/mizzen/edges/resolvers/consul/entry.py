@@ -9,7 +9,7 @@ import msgspec
 from mizzen.rules.discovery import DuplicateId, Instance, Outdated
 from mizzen.words.clock import format_duration
 
-from .consul_agent import PEER
+from .agent import PEER
 
 HTTP_INTERVAL = 10.0
 """Seconds between Consul's own looks at ``/health``."""

@@ -12,8 +12,8 @@ from mizzen.words.clock import Clock, format_duration, monotonic
 from mizzen.words.errors import PeerError
 from mizzen.words.handler import Handler
 
-from .consul_agent import PEER, Agent, decoded, refused, segment, text_of
-from .consul_entry import (
+from .agent import PEER, Agent, decoded, refused, segment, text_of
+from .entry import (
     HTTP_INTERVAL,
     Entry,
     Standing,

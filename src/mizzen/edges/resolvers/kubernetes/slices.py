@@ -13,7 +13,7 @@ import msgspec
 from mizzen.rules.discovery import Instance, instance_id
 from mizzen.words.errors import PeerError
 
-from .kubernetes_api import PEER
+from .api import PEER
 
 HTTP, HTTPS = "http", "https"
 

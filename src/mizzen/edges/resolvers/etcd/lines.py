@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from mizzen.words.errors import ConnectionLost, PeerError
 from mizzen.words.message import Body, Response
 
-from .etcd_answers import PEER
+from .answers import PEER
 
 MOST = 16 * 1024 * 1024
 """Bytes of one line: etcd cuts what it sends at 1.5 MB (``fragment``), and base64 adds a third."""

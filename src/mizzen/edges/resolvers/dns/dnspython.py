@@ -14,8 +14,8 @@ import dns.resolver
 
 from mizzen.words.errors import CallError, CallTimeout, ConnectFailed, PeerError
 
-from .dns_records import FAMILIES, PEER, Absent, Kind, Said, Srv
-from .dns_sockets import Sockets
+from .records import FAMILIES, PEER, Absent, Kind, Said, Srv
+from .sockets import Sockets
 
 if TYPE_CHECKING:
     from dns.rdtypes.IN.A import A

@@ -9,7 +9,7 @@ import msgspec
 
 from mizzen.words.errors import PeerError
 
-from .etcd_answers import PEER, Reply, decoded, decoder
+from .answers import PEER, Reply, decoded, decoder
 
 PATH = "/v3/auth/authenticate"
 

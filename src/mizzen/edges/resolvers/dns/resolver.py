@@ -10,8 +10,8 @@ from mizzen.rules.discovery import Feed, Instance, instance_id
 from mizzen.words.clock import Random
 from mizzen.words.errors import CallTimeout
 
-from .dns_reading import Found, Place, Reader
-from .dns_records import PEER, Ask
+from .reading import Found, Place, Reader
+from .records import PEER, Ask
 
 LEAST, MOST = 1.0, 30.0
 """Seconds between two reads, whatever the time to live: 0 must not ask without a pause, and a day must not hide a new

@@ -11,11 +11,11 @@ from mizzen.rules.discovery import Feed
 from mizzen.words.clock import Clock, Random, monotonic
 from mizzen.words.errors import PeerError
 
-from .etcd_answers import PEER, Header, Range, Trouble, decoder
-from .etcd_entry import span_of
-from .etcd_gateway import Gateway, Member
-from .etcd_known import Event, Known
-from .etcd_lines import Lines
+from .answers import PEER, Header, Range, Trouble, decoder
+from .entry import span_of
+from .gateway import Gateway, Member
+from .known import Event, Known
+from .lines import Lines
 
 PREFIX = "/mizzen"
 """Above the services: etcd is shared with others."""

@@ -9,8 +9,8 @@ import msgspec
 
 from mizzen.rules.discovery import Instance
 
-from .etcd_answers import Header, KeyValue, Range
-from .etcd_entry import SERVED, entry_in, id_in, instance_of
+from .answers import Header, KeyValue, Range
+from .entry import SERVED, entry_in, id_in, instance_of
 
 log = logging.getLogger("mizzen.discovery")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mizzen.words.errors import CallTimeout, NoInstances, PeerError
 
-from .dns_records import PEER, Absent, Kind, Said
+from .records import PEER, Absent, Kind, Said
 
 REFRESH = 10.0
 """Seconds that an answer is kept for: the system does not say how long it holds."""

@@ -11,10 +11,10 @@ from mizzen.rules.discovery import DuplicateId, Instance
 from mizzen.words.clock import Clock, format_duration, monotonic
 from mizzen.words.errors import PeerError
 
-from .etcd import PREFIX
-from .etcd_answers import PEER, KeyValue, Range, decoder, refused
-from .etcd_entry import boot_in, entry_in, key_of, value_of
-from .etcd_gateway import Gateway
+from .answers import PEER, KeyValue, Range, decoder, refused
+from .entry import boot_in, entry_in, key_of, value_of
+from .gateway import Gateway
+from .resolver import PREFIX
 
 TTL = 15.0
 """Seconds without a beat until etcd drops the instance: three beats. Under 10 an outage of etcd's own could end leases that

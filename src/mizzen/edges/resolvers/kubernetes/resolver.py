@@ -18,8 +18,8 @@ from mizzen.words.errors import PeerError
 from mizzen.words.handler import Handler
 from mizzen.words.message import Body
 
-from .kubernetes_api import PEER, TIMEOUT, Api, Refused, Status, TokenFile, forbidden, refusal
-from .kubernetes_slices import Choice, Metadata, Slice, instances_of
+from .api import PEER, TIMEOUT, Api, Refused, Status, TokenFile, forbidden, refusal
+from .slices import Choice, Metadata, Slice, instances_of
 
 LIFE = (300.0, 600.0)
 """Seconds that a watch is asked to last, at random in between: client-go's, so that not all end at once."""

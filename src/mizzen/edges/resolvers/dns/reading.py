@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from .dns_records import FAMILIES, PEER, Absent, Ask, Kind, Said, preferred, weights
+from .records import FAMILIES, PEER, Absent, Ask, Kind, Said, preferred, weights
 
 AT_ONCE = 16
 """Targets of one answer that are looked up at the same time; each takes two sockets."""

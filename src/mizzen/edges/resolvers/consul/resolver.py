@@ -12,7 +12,7 @@ from mizzen.words.errors import PeerError
 from mizzen.words.handler import Handler
 from mizzen.words.message import Response
 
-from .consul_agent import PEER, TIMEOUT, Agent, filtered, refused, segment
+from .agent import PEER, TIMEOUT, Agent, filtered, refused, segment
 
 WAIT = 60.0
 """Seconds that the agent holds a query while nothing changes: a watch that died silently is found out in that time."""

@@ -19,8 +19,8 @@ from mizzen.words.handler import Handler
 from mizzen.words.lazy import pattern
 from mizzen.words.message import Response
 
-from .consul_agent import PEER, Agent, decoded, filtered, refused, segment
-from .consul_entry import (
+from .agent import PEER, Agent, decoded, filtered, refused, segment
+from .entry import (
     HTTP_INTERVAL,
     Entry,
     Standing,

@@ -1,0 +1,1 @@
+"""DNS: addresses and SRV records, through dnspython where it is installed."""

@@ -1,0 +1,1 @@
+"""etcd: keys under a lease, through its JSON gateway."""

@@ -1,0 +1,1 @@
+"""Kubernetes: the names of its DNS, and its EndpointSlices by list and watch."""
