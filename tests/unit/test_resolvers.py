@@ -12,7 +12,7 @@ import pytest
 
 from mizzen.edges.registry import Registry
 from mizzen.edges.resolvers import ConsulRegistrar, ConsulResolver, NoneResolver, StaticResolver
-from mizzen.edges.resolvers.consul.resolver import BACKOFF_CAP, BURST, REFILL
+from mizzen.edges.resolvers.consul.resolver import AT_ONCE, BACKOFF_CAP, BURST, REFILL
 from mizzen.rules.discovery import Instance, Resolver
 from mizzen.words.errors import CallTimeout, ConfigError, ConnectFailed, NoInstances, PeerError
 from mizzen.words.message import Headers, Request, Response
@@ -86,11 +86,15 @@ class Agent:
         self.requests: list[Request] = []
         self.cut: Exception | None = None
         self.answer: Response | None = None
+        self.next: list[Response] = []
+        """What the next requests that do not wait are answered."""
 
     async def call(self, request: Request) -> Response:
         self.requests.append(request)
         if self.cut is not None:
             raise self.cut
+        if self.next and "index=" not in request.query:
+            return self.next.pop(0)
         return self.answer or await self.registry.handler(request)
 
     async def register(self, *ids: str, **more: Any) -> None:
@@ -392,6 +396,55 @@ def test_consul_takes_any_other_status_for_an_error(status: int) -> None:
         assert f"consul answered {status}" in str(watch.feed.errors[0])
 
     watch.run(test)
+
+
+def test_consul_asks_anew_who_is_missing_from_an_answer_that_it_waited_for() -> None:
+    """Consul says only of answers that were not waited for what was left out: who is missing is not believed before."""
+    watch = Watch()
+
+    async def test() -> None:
+        await watch.agent.register("user-1", "user-2", "user-3")
+        await settle()
+        assert "index=" in watch.agent.requests[-1].query
+        await watch.agent.put("/v1/agent/service/deregister/user-2")
+        filtered = Response(200, b"[]", headers={"x-consul-index": "7", "x-consul-results-filtered-by-acls": "true"})
+        watch.agent.next = [filtered]
+        await settle()
+        assert watch.feed.ids[-1] == ["user-1", "user-2", "user-3"]
+        assert "left out" in str(watch.feed.errors[-1])
+        await watch.time.pass_by(15)
+        assert watch.feed.ids[-1] == ["user-1", "user-3"]
+
+    watch.run(test)
+
+
+def test_a_thousand_watches_do_not_ask_all_at_once() -> None:
+    """Reads that do not block wait for each other, or each would wait too long for its answer."""
+    asking = most = 0
+
+    async def call(request: Request) -> Response:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        await asyncio.sleep(0)
+        asking -= 1
+        if "index=" in request.query:
+            await asyncio.get_running_loop().create_future()
+        return Response(200, b"[]", headers={"x-consul-index": "7"})
+
+    async def main() -> None:
+        time = Time()
+        resolver = ConsulResolver(call, token=lambda: None, sleep=time.sleep, random=lambda: 0.5, clock=time.clock)
+        feeds = [Feed() for _ in range(1000)]
+        watches = [asyncio.create_task(resolver.watch(f"s{number}", feed)) for number, feed in enumerate(feeds)]
+        while not all(feed.snapshots for feed in feeds):
+            await settle()
+        for watch in watches:
+            watch.cancel()
+        await asyncio.wait(watches)
+
+    asyncio.run(main())
+    assert AT_ONCE <= most < 2 * AT_ONCE + 2
 
 
 def test_consul_takes_a_filtered_answer_for_an_error() -> None:

@@ -80,7 +80,7 @@ def decoded(response: Response, into: type[T], doing: str) -> T:
     """The body as ``into``; ``PeerError`` when it is none of Consul's."""
     try:
         value: T = response.json(into)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's, and what it lets through
         raise PeerError(f"the answer to {doing} does not come from Consul ({error})", peer=PEER) from None
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
@@ -21,6 +22,8 @@ WAIT_MARGIN = 5.0
 go-micro) saw an error for every quiet minute."""
 BACKOFF_BASE, BACKOFF_CAP, BACKOFF_FLOOR = 0.5, 15.0, 0.1
 """Seconds, full jitter. Consul's own client goes up to 180 s, which is an outage to whoever calls."""
+AT_ONCE = 64
+"""Reads that do not block, at one time: a thousand watches that begin together would each wait longer than ``TIMEOUT``."""
 BURST, REFILL = 5, 0.5
 """Reads at once, then seconds for each further one: enough to follow a rolling restart, and a bound on the load
 of an index that never rests."""
@@ -56,15 +59,20 @@ class ConsulResolver:
         # stale: any server may answer, so that reading works while Consul has no leader
         self._query = {"passing": "1", "stale": "1"} | ({"dc": dc} if dc else {}) | ({"tag": tag} if tag else {})
         self._watched: dict[str, str] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def watch(self, service: str, feed: Feed) -> None:
         """Feed every change of ``service`` until cancelled; errors go to the feed, then it tries again for ever."""
         index = seen = failures = 0
+        known: set[str] = set()
         pace = _Pace(self._clock, self._sleep)
         while True:
             await pace.wait()
             try:
                 read = await self._read(service, index)
+                if index and not known.issubset(instance.id for instance in read.instances):
+                    # an answer that was waited for never says what was left out of it for want of rights
+                    read = await self._read(service, 0)
             except Exception as error:  # whatever it was, a watch that ends would freeze the set without a word
                 failures += 1
                 index = 0  # so that the next answer comes at once: it tells that the registry is back
@@ -73,6 +81,7 @@ class ConsulResolver:
                 await self._sleep(self._backoff(failures))
                 continue
             failures = 0
+            known = {instance.id for instance in read.instances}
             regressed = read.index < seen
             seen = read.index
             self._watched[service] = f"{len(read.instances)} instances at index {seen}{read.degraded}"
@@ -83,12 +92,12 @@ class ConsulResolver:
             index = 0 if again or regressed else max(1, seen)
 
     async def _read(self, service: str, index: int) -> _Read:
-        query, timeout = dict(self._query), TIMEOUT
-        if index:
-            query |= {"index": str(index), "wait": f"{round(self._wait * 1000)}ms"}
-            timeout = self._wait * 17 / 16 + self._margin
-        response = await self._agent.get(f"/v1/health/service/{segment(service)}", query=query, timeout=timeout)
-        return _parse(response, service)
+        path = f"/v1/health/service/{segment(service)}"
+        if not index:
+            async with self._turns:
+                return _parse(await self._agent.get(path, query=self._query, timeout=TIMEOUT), service)
+        query = self._query | {"index": str(index), "wait": f"{round(self._wait * 1000)}ms"}
+        return _parse(await self._agent.get(path, query=query, timeout=self._wait * 17 / 16 + self._margin), service)
 
     def _backoff(self, failures: int) -> float:
         most = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures - 1, 10))
@@ -174,7 +183,7 @@ def _parse(response: Response, service: str) -> _Read:
     try:
         index = int(response.headers["x-consul-index"])
         entries = _decode(response.body if isinstance(response.body, bytes) else b"")
-    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+    except (KeyError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
         raise PeerError(f"the answer to {doing} does not come from Consul ({error})", peer=PEER) from None
     return _Read(index, _instances(service, entries or ()), _leaderless(response), _degraded(response))
 

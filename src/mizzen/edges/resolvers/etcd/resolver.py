@@ -185,7 +185,7 @@ class EtcdResolver:
     def _heard(self, line: bytes, known: Known) -> _Heard:
         try:
             said = _line.decode(line)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # msgspec's, and what it lets through
             raise PeerError(f"what a watch of {known.service} says does not come from etcd ({error})", peer=PEER) from None
         if said.error is not None:
             why = said.error.message or "it does not say why"

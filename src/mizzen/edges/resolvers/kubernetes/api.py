@@ -157,7 +157,7 @@ def refused(response: Response, body: bytes) -> Refused:
     """What an answer other than 200 means."""
     try:
         said = _status(body)
-    except msgspec.MsgspecError:  # a proxy's page, or "404 page not found"
+    except (ValueError, RecursionError):  # a proxy's page, or "404 page not found"
         said = Status(message=body.decode("utf-8", "replace").strip()[:PAGE])
     said.code = response.status  # of the two the one that proxies see
     return refusal(said, response.headers.get("retry-after"))

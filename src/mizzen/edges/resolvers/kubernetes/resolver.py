@@ -249,7 +249,7 @@ _decode_status = msgspec.json.Decoder(Status).decode
 def _decoded(decode: Callable[[bytes], T], body: Body | msgspec.Raw, what: str) -> T:
     try:
         return decode(body if isinstance(body, bytes | msgspec.Raw) else b"")
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's, and what it lets through
         raise PeerError(f"what should be {what} does not come from Kubernetes ({error})", peer=PEER) from None
 
 
