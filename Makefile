@@ -7,6 +7,8 @@ VENV_BENCH ?= $(VENV)-bench
 TESTS ?=
 # Two workers: enough to overlap waiting, few enough for timing tests on a small machine.
 WORKERS ?= 2
+# More for the real registries: their tests wait, for time limits, elections and restarts.
+SERVER_WORKERS ?= 6
 # Inputs that `make fuzz` tries, and the seconds after which it stops.
 FUZZ_INPUTS ?= 1000000
 FUZZ_SECONDS ?= 900
@@ -41,7 +43,7 @@ servers: ## build the real registries that test-servers needs, from their Go mod
 	@scripts/servers.sh
 
 test-servers: dev-venv ## the suites on real Consul, etcd, Kubernetes and DNS, with the table of faults
-	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(TESTS)
+	$(BIN)/python -m pytest -n $(SERVER_WORKERS) -m servers $(TESTS)
 
 check: dev-venv ## format, lint, types, architecture
 	$(BIN)/ruff format --check $(CODE)

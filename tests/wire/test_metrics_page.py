@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from fleet import Fleet, Process, ask, free_port, until
+from fleet import APPS, Fleet, Process, ask, free_port, until
 from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.wire
@@ -17,6 +20,12 @@ pytestmark = pytest.mark.wire
 JSON = {"content-type": "application/json"}
 GIVEN = "zq4711"
 """Stands in every path that is asked for; it must not come back in a label."""
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Starts a program under a low soft limit."""
 EXPECTED = {
     "http_server_request_duration_seconds": {"http_request_method", "http_route", "http_response_status_code"},
     "http_server_active_requests": set(),
@@ -148,3 +157,19 @@ def test_the_page_says_what_it_is(tmp_path: Path) -> None:
         answer = ask(user.url + "/metrics")
         assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert ask(user.url + "/metrics", "POST").status == 405
+
+
+def test_a_service_may_have_as_many_descriptors_as_the_system_lets_it(tmp_path: Path) -> None:
+    """A shell's soft limit, often 1,024, does not keep a service from its 10,000 connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    within = [sys.executable, "-c", LIMITED, sys.executable, "-m", "mizzen", "run", "user", "--dir", str(APPS), "--port"]
+    port = free_port()
+    process = subprocess.Popen([*within, str(port)], stdout=subprocess.DEVNULL, env=dict(os.environ))
+    try:
+        until(lambda: ask(f"http://127.0.0.1:{port}/ready").status == 200, "it is ready")
+        page = ask(f"http://127.0.0.1:{port}/metrics").body.decode()
+    finally:
+        process.terminate()
+        process.wait(20)
+    most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    assert f"\nprocess_max_fds {most}" in page

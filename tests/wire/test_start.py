@@ -42,6 +42,7 @@ services.order = { build = "small:build", port = 2 }
 STANDARD = {
     "random", "_random", "bisect", "_bisect", "_sha2", "_sha512",  # ids of traces
     "tomllib",
+    "resource",  # as many descriptors as there may be
     "_queue", "queue", "concurrent",  # the threads of plain functions
     "runpy", "importlib", "pkgutil",  # python -m
 }  # fmt: skip
