@@ -65,6 +65,7 @@ async def down_later(scene: Scene) -> None:
 async def slow(scene: Scene) -> None:
     """A registry that takes its time is not lost: instances come and go as ever."""
     members = await scene.settle()
+    await scene.past_the_hold()  # of an error before anybody was there: in that doubt, who answers would stay
     before = len(scene.callers.events)
     await scene.do(lambda: scene.rig.slow(0.2))
     began = time.monotonic()

@@ -185,6 +185,35 @@ def test_peers_on_one_registry_lose_it_together() -> None:
     run(main())
 
 
+def test_a_heartbeat_that_is_lost_makes_a_peer_doubt_what_the_registry_says_next() -> None:
+    """A registry that hung strikes off one after the other who works; a hold after the heartbeat is back all is as before."""
+
+    async def main() -> None:
+        async with watched([200], [200], [200]) as site:
+            tell, heard = site.telemetry.outages.announcer(site.peer.backend, clock=now)
+            known = [played.instance for played in site.played]
+            site.peer.store.snapshot(known)
+            await calls(site, 2)
+            tell(RegistryLost(site.peer.backend, 0.0, {}, "CallTimeout: no answer"))
+            assert site.peer.report()["state"] == "fresh"
+            for left in (2, 1, 0):
+                site.peer.store.snapshot(known[:left])
+                share = await calls(site, 2)
+                assert all(share.values()), f"the registry has {left}"
+            assert site.peer.report()["state"] == "held"
+            heard()
+            site.peer.store.snapshot(known)
+            assert site.peer.report()["state"] == "fresh"
+            assert len(site.told(RegistryLost)) == len(site.told(RegistryBack)) == 1
+            await calls(site, round(HOLD))
+            site.peer.store.snapshot(known[1:])
+            share = await calls(site, 2)
+            assert share[site.played[0].id] == 0
+            assert site.peer.failed_calls == 0
+
+    run(main())
+
+
 def test_health_says_which_registry_knows_a_peer_and_what_is_known() -> None:
     """State, age and numbers of each peer, without the addresses of anybody."""
 

@@ -168,6 +168,87 @@ def test_errors_keep_the_silent_as_well() -> None:
     assert known.names == ""
 
 
+# -- what others of the process noticed
+
+
+def test_a_registry_that_others_lost_is_in_doubt_although_it_was_never_silent_here() -> None:
+    """It hung for less than the watch's limit, and then strikes off one after the other: who answers misses nothing."""
+    known = Known("abcd", answering="abcd")
+    known.store.doubt(90)
+    for names in ("abc", "bc", "c", ""):
+        assert known.read(names) is False
+        known.wait(1)
+        assert (known.names, known.store.state) == ("abcd", "held")
+    known.read("abcd")
+    assert (known.names, known.store.state, known.events) == ("abcd", "fresh", [])
+
+
+def test_without_doubt_a_registry_that_strikes_off_one_after_the_other_is_believed() -> None:
+    """A rolling stop looks the same: each of its steps applies at once, whatever went a moment before."""
+    known = Known("abcd", answering="abcd")
+    known.read("abc")
+    known.wait(3)
+    known.read("ab")
+    assert (known.names, known.store.state) == ("ab", "fresh")
+
+
+def test_doubt_takes_nothing_from_what_is_shown_unless_somebody_is_held() -> None:
+    """The registry can be read and has everybody: that others miss it is told elsewhere."""
+    known = Known("abc", answering="abc")
+    before = known.store.report()
+    known.store.doubt(90)
+    known.read("abc")
+    assert (known.store.report(), known.events, known.store.holds) == (before, [], 0)
+
+
+@pytest.mark.parametrize(("lasting", "over"), [(0.0, HOLD), (90.0, 90 + HOLD)])
+def test_the_doubt_of_others_ends_a_hold_after_they_have_the_registry_back(lasting: float, over: float) -> None:
+    """While they miss it for the time they say; a read in between ends it no sooner, and then a removal applies at once."""
+    known = Known("abc", answering="abc")
+    known.store.doubt(lasting)
+    known.wait(over - 1)
+    known.read("abc")
+    known.read("ab")
+    assert known.names == "abc"
+    known.read("abc")
+    known.wait(1)
+    known.read("ab")
+    assert (known.names, known.store.state) == ("ab", "fresh")
+
+
+def test_others_that_have_it_back_end_a_doubt_that_would_last_longer() -> None:
+    """The latest word counts: a hold from then."""
+    known = Known("abc", answering="abc")
+    known.store.doubt(90)
+    known.wait(5)
+    known.store.doubt()
+    known.wait(HOLD)
+    known.read("ab")
+    assert known.names == "ab"
+
+
+def test_a_store_that_has_it_back_doubts_for_as_long_as_others_miss_it() -> None:
+    """Its own outage ends with a hold; theirs, which goes on, with theirs."""
+    known = Known("abc", answering="abc")
+    known.fail()
+    known.store.doubt(90)
+    known.read("abc")
+    known.wait(HOLD + 1)
+    known.read("ab")
+    assert (known.names, known.store.state) == ("abc", "held")
+
+
+def test_a_second_read_confirms_nothing_that_came_into_doubt_in_between() -> None:
+    """A large removal that was just put on hold stays there for all of its time."""
+    known = Known("abc")
+    assert known.read("") is True
+    known.store.doubt(90)
+    known.read("")
+    assert known.names == "abc"
+    known.wait(HOLD)
+    assert known.names == ""
+
+
 # -- a registry that came back without its memory
 
 
@@ -238,6 +319,17 @@ def test_doubt_lasts_as_long_as_somebody_is_kept() -> None:
     known.read("xyz")
     assert known.read("") is False
     assert known.names == "abcxyz"
+
+
+def test_a_doubt_whose_time_is_over_says_nothing_about_the_next_read() -> None:
+    """Between the end of a doubt and a removal no look needs to fall: an undoubted second read confirms it."""
+    known = Known("abc", answering="abc")
+    known.fail()
+    known.read("abc")
+    known.now += HOLD
+    assert known.read("") is True
+    assert known.read("") is False
+    assert known.names == ""
 
 
 def test_one_that_is_back_just_when_its_time_is_over_never_went() -> None:

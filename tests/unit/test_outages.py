@@ -18,6 +18,7 @@ class Process:
         self.now = 100.0
         self.events: list[Event] = []
         self.failed = dict.fromkeys(peers, 0)
+        self.doubts: list[tuple[str, float]] = []
         self.outages = Outages(self.events.append)
         self.peers: dict[str, User] = {peer: self.user(peer, CONSUL) for peer in peers}
         self.tell: Callable[[Event], None]
@@ -27,7 +28,12 @@ class Process:
 
     def user(self, peer: str, registry: str) -> User:
         return self.outages.user(
-            registry, peer, clock=lambda: self.now, serving=lambda: len(peer), failed=lambda: self.failed[peer]
+            registry,
+            peer,
+            clock=lambda: self.now,
+            serving=lambda: len(peer),
+            failed=lambda: self.failed[peer],
+            doubt=lambda seconds: self.doubts.append((peer, seconds)),
         )
 
     def lost(self, *peers: str, alone: bool = False) -> None:
@@ -198,3 +204,54 @@ def test_a_registry_that_flaps_is_told_by_pairs() -> None:
         process.now += 5
     assert [type(event) for event in process.events] == [RegistryLost, RegistryBack] * 3
     assert repr(process.outages) == "<Outages none>"
+
+
+# -- doubt
+
+
+def test_a_heartbeat_that_fails_casts_doubt_on_the_registry_for_every_peer_there() -> None:
+    """It finds out first; from the next beat that is answered they doubt for a hold alone."""
+    process = Process("user", "stock", announced=True)
+    process.failed["billing"] = 0
+    process.user("billing", OTHER)
+    process.beat_fails()
+    assert process.doubts == [("user", WAVE), ("stock", WAVE)]
+    process.doubts.clear()
+    process.now += 12
+    process.registered_again(lost=12.0)
+    assert process.doubts == [("user", 0.0), ("stock", 0.0)]
+    process.heard()
+    assert len(process.doubts) == 2
+
+
+def test_peers_doubt_until_nobody_misses_the_registry() -> None:
+    """Who has it back first is not the last word."""
+    process = Process("user", "stock", announced=True)
+    process.lost("user")
+    process.beat_fails()
+    process.doubts.clear()
+    process.registered_again()
+    assert process.doubts == []
+    process.back("user")
+    assert process.doubts == [("user", 0.0), ("stock", 0.0)]
+
+
+def test_a_peer_that_the_registry_does_not_know_casts_no_doubt_on_others() -> None:
+    """Neither when it is lost nor when it is back, and it does not keep theirs from ending."""
+    process = Process("user", "stock")
+    process.lost("stock", alone=True)
+    assert process.doubts == []
+    process.lost("user")
+    process.doubts.clear()
+    process.back("user")
+    assert process.doubts == [("user", 0.0), ("stock", 0.0)]
+    process.back("stock")
+    assert len(process.doubts) == 2
+
+
+def test_a_heartbeat_that_is_refused_casts_no_doubt() -> None:
+    """A registry that answers does not hang: what it says of others is as good as before."""
+    process = Process("user", announced=True)
+    process.tell(RegistryRefused(CONSUL, OWN, "403"))
+    process.registered_again(lost=60.0)
+    assert process.doubts == []

@@ -2,6 +2,9 @@
 
 A process has a watch for each peer and a heartbeat, and each finds out alone. What an outage was like is known when all
 of them are through it, the heartbeat too: only then is it known whether the registry still knew this instance.
+
+And who finds out first tells the others to doubt what the registry says: a heartbeat that fails knows of a hang within 7 s,
+a watch after its long poll of up to 69 s, and the registry drops within 15 s who cannot beat.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from mizzen.words.clock import Clock
 
 WAVE = 90.0
 """Seconds in which whoever loses a registry has lost it in the same outage. Where a registry hangs, a watch finds out when
-its long poll is over, at most 69 s after the first."""
+its long poll is over, at most 69 s after the first. Whoever reads on for so long has a registry that works: no other
+user's trouble is reason to doubt it for longer."""
 
 ANNOUNCER = ""
 """The user that is no peer: whatever keeps this instance registered."""
@@ -25,7 +29,15 @@ class User:
     """One of those in this process that a registry's outage touches: a peer's watch, or the heartbeat."""
 
     def __init__(
-        self, outages: Outages, registry: str, name: str, clock: Clock, serving: Callable[[], int], failed: Callable[[], int]
+        self,
+        outages: Outages,
+        registry: str,
+        name: str,
+        *,
+        clock: Clock,
+        serving: Callable[[], int],
+        failed: Callable[[], int],
+        doubt: Callable[[float], None],
     ) -> None:
         self.registry = registry
         self.name = name
@@ -34,6 +46,8 @@ class User:
         """How many instances of the peer are known."""
         self.failed = failed
         """How many calls to the peer have failed so far."""
+        self.doubt = doubt
+        """Called with seconds when anybody loses the registry, and with 0 when nobody misses it any more."""
         self.outage: Outage | None = None
         """The one that it is in."""
         self._outages = outages
@@ -53,8 +67,10 @@ class User:
 class Outage:
     """One outage that has been told: whom it touches, and how many are still in it."""
 
-    def __init__(self, registry: str, now: float, touched: list[User]) -> None:
+    def __init__(self, registry: str, now: float, touched: list[User], *, alone: bool) -> None:
         self.registry = registry
+        self.alone = alone
+        """Whether it is about one user's own question, and not about the registry."""
         self.since = self.over = now
         """When it began, and when the last one so far was through it."""
         self.inside = 0
@@ -97,9 +113,11 @@ class Outages:
         clock: Clock,
         serving: Callable[[], int] = lambda: 0,
         failed: Callable[[], int] = lambda: 0,
+        doubt: Callable[[float], None] = lambda _: None,
     ) -> User:
-        """One more user of ``registry``: a peer's name, how many of its instances are known, and its failed calls."""
-        made = self._users.setdefault(registry, {})[name] = User(self, registry, name, clock, serving, failed)
+        """One more user of ``registry``: a peer's name, how many of its instances are known, its failed calls and its doubt."""
+        made = User(self, registry, name, clock=clock, serving=serving, failed=failed, doubt=doubt)
+        self._users.setdefault(registry, {})[name] = made
         return made
 
     def announcer(self, registry: str, *, clock: Clock) -> tuple[Hook, Callable[[], None]]:
@@ -126,12 +144,15 @@ class Outages:
         if outage is None or now - outage.since >= WAVE:
             if outage is not None:  # it is over with those in it: what the heartbeat finds next belongs to the new one
                 self._settle(outage, heard=True)
-            outage = Outage(user.registry, now, [user] if alone else list(self._users[user.registry].values()))
+            touched = [user] if alone else list(self._users[user.registry].values())
+            outage = Outage(user.registry, now, touched, alone=alone)
             if not alone:
                 self._latest[user.registry] = outage
             self._emit(outage.lost(error))
         outage.inside += 1
         user.outage = outage
+        if not alone:
+            self._doubt(user.registry, WAVE)
 
     def back(self, user: User) -> None:
         """Let ``user`` out of its outage, and tell that it is over when nobody is left in it."""
@@ -139,7 +160,17 @@ class Outages:
         if outage is not None:
             outage.inside -= 1
             outage.over = user.clock()
+            if not outage.alone and not self._missed(user.registry):
+                self._doubt(user.registry, 0.0)
             self._settle(outage)
+
+    def _missed(self, registry: str) -> bool:
+        """Whether anybody is still without it."""
+        return any(user.outage is not None and not user.outage.alone for user in self._users[registry].values())
+
+    def _doubt(self, registry: str, seconds: float) -> None:
+        for user in self._users[registry].values():
+            user.doubt(seconds)
 
     def _heard(self, announcer: User, again: RegistryBack | None) -> bool:
         """A beat was answered, or the instance registered ``again``; False when that is part of no outage."""

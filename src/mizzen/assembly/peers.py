@@ -119,7 +119,12 @@ class Peer:
             answers=lambda known: self.balancer.answers(known, HOLD),
         )
         self._registry = telemetry.outages.user(
-            backend, self.name, clock=clock, serving=lambda: len(self.store.instances), failed=lambda: self.failed_calls
+            backend,
+            self.name,
+            clock=clock,
+            serving=lambda: len(self.store.instances),
+            failed=lambda: self.failed_calls,
+            doubt=self.store.doubt,
         )
         self.store.on_first(self._known.set)
         observe = _looking_again(resolver, self.name, telemetry.attempt)

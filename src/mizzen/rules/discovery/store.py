@@ -42,8 +42,9 @@ class EndpointStore:
     * after an error or a regress it is held for all of that time, whatever further reads say: a registry that
       lost its state is honestly empty, and wrong. So is one that hung, a moment after it gave out the whole set: the
       doubt lasts as long as a hold. While the registry cannot be read the time does not run;
-    * in doubt, which is after an error or a regress and when nothing confirmed a removal in its time, one that is
-      absent but answers stays for as long as it does. What is absent and does not answer goes.
+    * in doubt, which is after an error or a regress, when others of this process lost the registry (``doubt``), and
+      when nothing confirmed a removal in its time, one that is absent but answers stays for as long as it does. What
+      is absent and does not answer goes.
 
     No I/O and no timer: whoever owns the store calls ``tick`` when it says so, and knows who ``answers``.
     """
@@ -80,7 +81,7 @@ class EndpointStore:
         self._held: dict[str, float] = {}  # id -> when it is let go, unless it answers then
         self._spared: dict[str, float] = {}  # id -> since when it is kept; absent, and there because it answers
         self._offered = 0  # instances in the last read
-        self._doubt = False  # an error less than ``hold`` ago, or, as a regress, since the last read that missed nothing
+        self._doubt = False  # until ``_doubt_until``, and, as a regress, until a read that misses nothing
         self._doubt_until = 0.0
         self._recalled = False  # the set is from disk, and no read has come
         self._told = False  # of the hold under way
@@ -96,13 +97,15 @@ class EndpointStore:
         recalled, self._recalled = self._recalled, False
         self.reads += 1
         self._read_at, self._offered = now, len(offered)
+        if self.last_error is None and not recalled:
+            self._settled(now)  # a doubt whose time is over says nothing about this read
         if regressed or self.last_error is not None:
             self._doubt = True
             self._hold_anew(now)  # what it said before is no evidence any more
         if self.last_error is not None:
             self.last_error = None
             # one that hung gives out the set of before, and then strikes off everybody who could not beat meanwhile
-            self._doubt_until = now + self._hold
+            self._doubt_until = max(self._doubt_until, now + self._hold)
             self._on_event(Back(self.service, now - self._lost_at))
         self._take_back(offered)
         added = tuple(id for id in offered if id not in self._known)
@@ -122,6 +125,15 @@ class EndpointStore:
         if lost:
             self._lost_at = self._clock()
             self._on_event(Lost(self.service, len(self._known), error))
+
+    def doubt(self, lasting: float = 0.0) -> None:
+        """Others noticed that the registry is lost, or back: in doubt for ``lasting`` seconds from now, and a hold.
+
+        A registry that hangs strikes off, once it goes on, everybody who could not beat meanwhile, one after the other;
+        a watch that was silent for less than its limit on silence has noticed nothing.
+        """
+        self._doubt = True
+        self._doubt_until = self._clock() + lasting + self._hold
 
     def recall(self, instances: Sequence[Instance], age: float) -> bool:
         """Take what an earlier life of this process knew ``age`` seconds ago; False when the registry was read already.
