@@ -65,7 +65,6 @@ async def down_later(scene: Scene) -> None:
 async def slow(scene: Scene) -> None:
     """A registry that takes its time is not lost: instances come and go as ever."""
     members = await scene.settle()
-    await scene.past_the_hold()  # of an error before anybody was there: in that doubt, who answers would stay
     before = len(scene.callers.events)
     await scene.do(lambda: scene.rig.slow(0.2))
     began = time.monotonic()
@@ -81,8 +80,21 @@ async def slow(scene: Scene) -> None:
 
 
 async def hung(scene: Scene) -> None:
-    """A hang is told within the driver's limit on silence; what stops meanwhile stops in time and leaves no ghost."""
-    members = await scene.settle()
+    """A hang is told within the driver's limit on silence; what stops meanwhile stops in time and leaves no ghost.
+
+    One that is over before, but not before the registry has given everybody up, takes nobody away either.
+    """
+    members = await scene.settle(announced=scene.rig.registers)
+    if scene.rig.registers and (longer := scene.rig.ttl + JITTERED) < scene.rig.silence:
+        await scene.until(lambda: all(callers.announced for callers in scene.watching), "callers are registered as well")
+        await scene.do(scene.rig.freeze)
+        try:
+            await scene.pass_by(longer)
+        finally:
+            await scene.do(scene.rig.thaw)
+        await scene.pass_by(4 * JITTERED)
+        await scene.state("fresh")
+        await scene.registered_since(time.monotonic(), AGAIN)
     leaver = members.pop()
     await scene.do(scene.rig.freeze)
     try:
@@ -104,6 +116,7 @@ async def hung(scene: Scene) -> None:
 async def empty(scene: Scene) -> None:
     """What a registry loses while it runs is back with the next beat; a service that ended is empty, and soon."""
     members = await scene.settle()
+    await scene.past_the_hold()  # of an error before anybody was there: in that doubt, who answers would stay
     before = len(scene.callers.events)
     for callers in scene.watching:
         callers.tolerated = AGAIN + scene.rig.lag

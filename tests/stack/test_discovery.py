@@ -205,7 +205,7 @@ def test_a_heartbeat_that_is_lost_makes_a_peer_doubt_what_the_registry_says_next
             site.peer.store.snapshot(known)
             assert site.peer.report()["state"] == "fresh"
             assert len(site.told(RegistryLost)) == len(site.told(RegistryBack)) == 1
-            await calls(site, round(HOLD))
+            await calls(site, round(HOLD) + 1)
             site.peer.store.snapshot(known[1:])
             share = await calls(site, 2)
             assert share[site.played[0].id] == 0

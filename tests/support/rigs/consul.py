@@ -37,7 +37,7 @@ class SpeaksConsul(Rig):
     """What Consul and the embedded registry have in common: their driver, and how an operator writes."""
 
     ttl = TTL
-    margin: ClassVar[float] = WAIT_MARGIN
+    margin: float = WAIT_MARGIN
     silence = WAIT * 17 / 16 + WAIT_MARGIN
 
     def hasten(self, backend: Backend) -> None:

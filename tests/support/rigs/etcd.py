@@ -24,8 +24,11 @@ from .rig import Fault, Rig
 
 SILENCE = 1.0
 """Seconds, instead of 15: what a hang takes to be told depends on it."""
+LONGER_SILENCE = 6.0
+"""The same where etcd hangs: longer than a lease and what it takes to end it, as 15 seconds and two tries are."""
 SHORT_TTL = 5
-"""Seconds of a lease where the fault is about who stops beating, instead of 15: more than any of these outages lasts."""
+"""Seconds of a lease where the fault is about who stops beating, instead of 15: more than any of these outages lasts, but
+for the hang."""
 EXPIRY = 3.0
 """Seconds on top of a lease until its keys are gone: etcd looks twice a second, and gives a second after an election."""
 USER = "services"
@@ -50,9 +53,10 @@ class EtcdRig(Rig):
             if self.members == 3
             else [Etcd("etcd", folder, program, options=options)]
         )
-        self._lease = SHORT_TTL if fault == "shutdown during outage" else TTL
+        self._lease = SHORT_TTL if fault in ("hung", "shutdown during outage") else TTL
         self.ttl = self._lease + EXPIRY
-        self.silence = SILENCE + TIMEOUT + (TIMEOUT if self.members == 1 else LIMIT)
+        self._silence = LONGER_SILENCE if fault == "hung" else SILENCE
+        self.silence = self._silence + TIMEOUT + (TIMEOUT if self.members == 1 else LIMIT)
         self._auth = fault in ("filtered", "auth expiry")
         self._file = folder / "password"
         self._passwords = 0
@@ -75,7 +79,7 @@ class EtcdRig(Rig):
         resolver, registrar = backend.resolver, backend.registrar
         assert isinstance(resolver, EtcdResolver)
         assert isinstance(registrar, EtcdRegistrar)
-        resolver._silence, registrar._ttl = SILENCE, self._lease
+        resolver._silence, registrar._ttl = self._silence, self._lease
         gateway = resolver._gateway
         plain = gateway.open
 

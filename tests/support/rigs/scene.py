@@ -10,13 +10,16 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from mizzen.assembly.announce import WITHDRAW_LIMIT, Announcer
-from mizzen.rules.discovery import EndpointStore, Instance, StoreEvent, instance_id
-from mizzen.rules.events import RegistryLost
+from mizzen.assembly.drivers import Backend
+from mizzen.assembly.outages import Outages
+from mizzen.rules.discovery import Back, EndpointStore, Instance, Lost, StoreEvent, instance_id
+from mizzen.rules.events import Hook, RegistryLost
+from mizzen.words.errors import NoInstances
 
 from .rig import Rig
 
@@ -27,6 +30,41 @@ SLACK = 1.5
 """Seconds on top of every limit: two cores may be busy with something else."""
 GLANCE = 0.02
 """Seconds between looks at a condition."""
+
+
+def announcer(
+    backend: Backend,
+    instance: Instance,
+    emit: Hook,
+    *,
+    heard: Callable[[], None] = lambda: None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Announcer:
+    """The product's own, with the beat of the scenarios."""
+    assert backend.registrar is not None
+    return Announcer(
+        backend.registrar,
+        instance,
+        registry=backend.url,
+        verdict=lambda: ("passing", "ok"),
+        failed_calls=lambda: 0,
+        serving=dict,
+        emit=emit,
+        clock=time.monotonic,
+        sleep=sleep,
+        random=random.random,
+        beat=BEAT,
+        heard=heard,
+    )
+
+
+async def silence(announcer: Announcer) -> None:
+    """End it without a word, as by SIGKILL."""
+    task, announcer._task = announcer._task, None
+    for each in (task, announcer._step):
+        if each is not None:
+            each.cancel()
+            await asyncio.wait({each})
 
 
 class Member:
@@ -41,19 +79,8 @@ class Member:
         if scene.rig.registers:
             self._drivers = scene.rig.open()
             backend = self._drivers.registering()
-            assert backend.registrar is not None
-            self._announcer = Announcer(
-                backend.registrar,
-                instance,
-                registry=backend.url,
-                verdict=lambda: ("passing", "ok"),
-                failed_calls=lambda: 0,
-                serving=dict,
-                emit=lambda event: self.told.append((time.monotonic(), event)),
-                clock=time.monotonic,
-                sleep=scene.sleep_and_wait,
-                random=random.random,
-                beat=BEAT,
+            self._announcer = announcer(
+                backend, instance, lambda event: self.told.append((time.monotonic(), event)), sleep=scene.sleep_and_wait
             )
 
     @property
@@ -96,11 +123,7 @@ class Member:
         """End without a word, as by SIGKILL."""
         if self._announcer is None:
             return
-        task, self._announcer._task = self._announcer._task, None
-        for each in (task, self._announcer._step):
-            if each is not None:
-                each.cancel()
-                await asyncio.wait({each})
+        await silence(self._announcer)
         self._drivers.close()
 
 
@@ -108,10 +131,13 @@ class Callers:
     """What a client of the service sees: the product's store over the product's driver.
 
     One that makes calls knows who answers, and may never miss an instance that lives. One that is ``idle`` cannot know; it
-    may miss some after an outage, but never has an empty set while anybody lives.
+    may miss some after an outage, but never has an empty set while anybody lives. One that is ``announced`` is a service
+    as well, whose heartbeat notices what its watch does not.
     """
 
-    def __init__(self, rig: Rig, service: str, living: AbstractSet[str], *, idle: bool = False) -> None:
+    def __init__(
+        self, rig: Rig, service: str, living: AbstractSet[str], *, idle: bool = False, announced: bool = False
+    ) -> None:
         self.events: list[StoreEvent] = []
         self.ids: dict[str, set[str]] = {}
         """Every id that an address was seen under."""
@@ -135,13 +161,25 @@ class Callers:
         )
         self._drivers = rig.open()
         self._tasks: list[asyncio.Task[None]] = []
+        outages, url = Outages(lambda _: None), self._drivers.resolving().url
+        self._registry = outages.user(url, service, clock=time.monotonic, doubt=self.store.doubt)
+        self._announcer: Announcer | None = None
+        if announced:
+            itself = f"caller-{uuid.uuid4().hex[:8]}"
+            instance = Instance(instance_id(itself, "10.0.1.1", 8101), itself, "10.0.1.1", 8101, meta={"boot": "b1"})
+            tell, heard = outages.announcer(url, clock=time.monotonic)
+            self._announcer = announcer(self._drivers.registering(), instance, tell, heard=heard)
 
     def start(self) -> None:
         """Watch from now on."""
         resolver = self._drivers.resolving().resolver
         self._tasks = [asyncio.ensure_future(resolver.watch(self._service, self.store)), asyncio.ensure_future(self._tick())]
+        if self._announcer is not None:
+            self._announcer.start()
 
     async def stop(self) -> None:
+        if self._announcer is not None:
+            await silence(self._announcer)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -156,6 +194,10 @@ class Callers:
             await asyncio.sleep(GLANCE)
 
     @property
+    def announced(self) -> bool:
+        return self._announcer is not None and self._announcer.registered
+
+    @property
     def seen(self) -> set[str]:
         return {place(instance) for instance in self.store.instances}
 
@@ -165,6 +207,11 @@ class Callers:
     def _told(self, event: StoreEvent) -> None:
         self.events.append(event)
         self._at.append(time.monotonic() - self._began)
+        match event:  # as a peer does
+            case Lost():
+                self._registry.lost(str(event.error), alone=isinstance(event.error, NoInstances))
+            case Back():
+                self._registry.back()
 
     def _changed(self, instances: Iterable[Instance]) -> None:
         now, here = time.monotonic(), set()
@@ -225,17 +272,17 @@ class Scene:
         await asyncio.sleep(seconds)
         await self.may_register.wait()
 
-    def call(self, *, idle: bool = False) -> Callers:
+    def call(self, *, idle: bool = False, announced: bool = False) -> Callers:
         """Another client of the service, which begins to watch."""
-        callers = Callers(self.rig, self.service, self.living, idle=idle)
+        callers = Callers(self.rig, self.service, self.living, idle=idle, announced=announced)
         self.watching.append(callers)
         callers.start()
         return callers
 
-    async def settle(self, count: int = 3) -> list[Member]:
-        """The registry is up, so many instances are announced, and every client sees them."""
+    async def settle(self, count: int = 3, *, announced: bool = False) -> list[Member]:
+        """The registry is up, so many instances are announced, and every client sees them, which may be ``announced`` too."""
         await self.up()
-        self.callers, _ = self.call(), self.call(idle=True)
+        self.callers, _ = self.call(announced=announced), self.call(idle=True, announced=announced)
         members = [await self.member() for _ in range(count)]
         await self.sees(*members)
         wanted = {place(member.instance) for member in members}
